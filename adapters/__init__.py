@@ -1,0 +1,1 @@
+"""The world: one package for each thing that federation talks to."""

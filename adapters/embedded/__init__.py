@@ -1,0 +1,1 @@
+"""The durable default of one process: a log in SQLite and simulated members."""

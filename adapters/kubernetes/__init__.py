@@ -1,0 +1,1 @@
+"""A member cluster seen and written through its API server."""

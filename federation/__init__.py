@@ -1,0 +1,1 @@
+"""Many Kubernetes clusters as one pool: this package decides, `adapters` touches the world."""

@@ -1,0 +1,1 @@
+"""Verbs: one use case and one transaction each; their arguments are ports."""

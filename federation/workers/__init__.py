@@ -1,0 +1,1 @@
+"""The loops of the roles, and the supervisor that owns them."""
