@@ -93,4 +93,5 @@ def _binary(digits: int, places: int, shift: int) -> tuple[int, Format]:
 
 
 def _scaled_up(digits: int, power: int) -> int:
-    return digits * 10**power if power >= 0 else -(-digits // 10**-power)
+    factor: int = 10 ** abs(power)
+    return digits * factor if power >= 0 else -(-digits // factor)
