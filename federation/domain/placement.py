@@ -1,0 +1,207 @@
+"""A placement: so many replicas of a workload in one cluster; what it claims, holds and has bound.
+
+The arithmetic is protocol sections 3.1 to 3.5: the claim is the most that any version not yet superseded asks
+for and never less than the live pods last seen; held = max(0, claim - bound), named on nodes; an ended placement
+gives its claim back only by an observation read after the agent's `done` reached its last order.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from federation.domain.events import PlacementObserved
+from federation.domain.resources import largest, scale, subtract
+
+UNNAMED: Final = ""
+
+
+class AskKind(StrEnum):
+    """What an order asks for: so many; at most so many but never below what is bound; nothing."""
+
+    WANTED = "wanted"
+    FLOOR = "floor"
+    GONE = "gone"
+
+
+class Ask(Struct, frozen=True, array_like=True):
+    """One version that is not superseded. *order* is the number given at dispatch, 0 while it waits."""
+
+    version: int
+    replicas: int
+    kind: AskKind
+    order: int = 0
+    surge: int = 0
+    revision: str = ""
+    requests: dict[str, int] = {}
+
+
+class Seen(Struct, frozen=True):
+    """What the member last told of a placement."""
+
+    version: int = 0
+    observed: bool = False
+    revision: str = ""
+    desired: int = 0
+    live: int = 0
+    ready: int = 0
+    updated: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    condition: str = ""
+    autoscaled: bool = False
+    unschedulable: int = 0
+    unschedulable_reason: str = ""
+    refused: int = 0
+    refused_reason: str = ""
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    """A placement on record. *bound* is the sum over the cluster's nodes; *holds* name nodes and sum to held."""
+
+    id: str
+    workload: str
+    team: str
+    cluster: str
+    component: str = "main"
+    version: int = 0
+    asks: tuple[Ask, ...] = ()
+    ended: bool = False
+    released: bool = False
+    bound: int = 0
+    holds: dict[str, int] = {}
+    seen: Seen = Seen()
+    stamp: tuple[int, int, int] = (0, 0, 0)
+    held_since_ms: int = 0
+    dispatched_ms: int = 0
+    created_ms: int = 0
+
+    @property
+    def claim(self) -> int:
+        """Replicas that this placement may still come to have (3.1)."""
+        if self.released:
+            return 0
+        return max(max((ask.replicas + ask.surge for ask in self.asks), default=0), self.seen.live)
+
+    @property
+    def held(self) -> int:
+        """Replicas decided and not yet observed on a node (3.2)."""
+        return max(0, self.claim - self.bound)
+
+    @property
+    def wanted(self) -> int:
+        """Replicas that the newest version asks for, without its surge."""
+        return 0 if self.ended or not self.asks else self.asks[-1].replicas
+
+    @property
+    def request(self) -> dict[str, int]:
+        """What one replica may take: each resource at the largest request of the versions in flight (3.3)."""
+        request: dict[str, int] = {}
+        for ask in self.asks:
+            request = largest(request, ask.requests)
+        return request
+
+    def held_amounts(self) -> dict[str, int]:
+        """What the holds keep free: held replicas, and the growth of bound pods that a rollout may bring."""
+        request = self.request
+        held = scale(request, self.held)
+        if len(self.asks) < 2 or not self.bound:
+            return held
+        smallest = {name: min(ask.requests.get(name, 0) for ask in self.asks) for name in request}
+        growth = scale(subtract(request, smallest), self.bound)
+        return {name: held.get(name, 0) + growth.get(name, 0) for name in {*held, *growth}}
+
+    def asking(self, ask: Ask) -> "Placement":
+        """The placement with one more version; the node names of its holds are the caller's to add."""
+        return replace(self, version=ask.version, asks=(*self.asks, ask), ended=ask.kind is AskKind.GONE)
+
+    def numbered(self, version: int, order: int, now_ms: int) -> "Placement":
+        """The placement once *version* was given an order number at dispatch."""
+        asks = tuple(replace_order(ask, order) if ask.version == version else ask for ask in self.asks)
+        return replace(self, asks=asks, dispatched_ms=now_ms)
+
+    def with_bound(self, node: str, delta: int, now_ms: int) -> "Placement":
+        """The placement once *delta* more (or fewer) of its replicas are seen bound on *node* (3.4)."""
+        return replace(self, bound=max(0, self.bound + delta)).settled(node, now_ms)
+
+    def settled(self, node: str, now_ms: int) -> "Placement":
+        """The placement with holds that sum to held: a surplus goes from *node* first, then by name; a lack joins *node*."""
+        held, holds = self.held, dict(self.holds)
+        named = sum(holds.values())
+        if named == held:
+            return self
+        if named < held:
+            holds[node] = holds.get(node, 0) + held - named
+            since = now_ms if named == 0 else self.held_since_ms
+            return replace(self, holds=holds, held_since_ms=since)
+        return replace(self, holds=_released(holds, node, named - held))
+
+    def observing(self, event: PlacementObserved, now_ms: int) -> "Placement":
+        """The placement once the member's *event* about it was read: supersedes versions, releases an ended claim."""
+        after = replace(self, seen=seen_of(event), asks=self._superseded(event))
+        if self.ended and event.gone and self.asks and 0 < self.asks[-1].order <= event.done:
+            after = replace(after, released=True, asks=(), seen=replace(after.seen, live=0))
+        return after.settled(UNNAMED, now_ms)
+
+    def _superseded(self, event: PlacementObserved) -> tuple[Ask, ...]:
+        """The versions that remain once *event* shows one of them in force (3.1, 3.3, 3.5)."""
+        current = next((ask for ask in self.asks if ask.version == event.version), None)
+        if current is None or not event.observed or current.kind is AskKind.GONE:
+            return self.asks
+        settled = msgspec.structs.replace(current, surge=0) if _rolled_out(current, event) else current
+        if current.kind is AskKind.FLOOR:
+            settled = msgspec.structs.replace(settled, replicas=event.desired)
+        if event.live > settled.replicas + settled.surge:
+            return self.asks
+        newer = tuple(ask for ask in self.asks if ask.version > current.version)
+        return (*_older_requests(self.asks, current, settled), settled, *newer)
+
+
+def replace_order(ask: Ask, order: int) -> Ask:
+    """*ask* with its order number."""
+    return msgspec.structs.replace(ask, order=order)
+
+
+def seen_of(event: PlacementObserved) -> Seen:
+    """What is kept of an observation."""
+    return Seen(
+        version=event.version,
+        observed=event.observed,
+        revision=event.revision,
+        desired=event.desired,
+        live=event.live,
+        ready=event.ready,
+        updated=event.updated,
+        succeeded=event.succeeded,
+        failed=event.failed,
+        condition=event.condition,
+        autoscaled=event.autoscaler is not None,
+        unschedulable=event.unschedulable.count,
+        unschedulable_reason=event.unschedulable.reason,
+        refused=event.refused.count,
+        refused_reason=event.refused.reason,
+    )
+
+
+def _older_requests(asks: tuple[Ask, ...], current: Ask, settled: Ask) -> tuple[Ask, ...]:
+    """While a rollout surges the older versions ask for nothing, but pods of their size may still be there."""
+    if not settled.surge:
+        return ()
+    return tuple(msgspec.structs.replace(ask, replicas=0, surge=0) for ask in asks if ask.version < current.version)
+
+
+def _rolled_out(ask: Ask, event: PlacementObserved) -> bool:
+    """Whether the surge of *ask* has ended: all replicas bound in the new revision, no older pod left (3.3)."""
+    return event.updated >= ask.replicas and event.live <= ask.replicas
+
+
+def _released(holds: dict[str, int], node: str, surplus: int) -> dict[str, int]:
+    """*holds* less *surplus*, from *node* first and then from the first by name."""
+    for name in (node, *sorted(holds)):
+        taken = min(surplus, holds.get(name, 0))
+        if taken:
+            holds[name] -= taken
+            surplus -= taken
+    return {name: count for name, count in holds.items() if count}
