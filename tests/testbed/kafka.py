@@ -107,7 +107,13 @@ class KafkaBroker:
         return self.folder / "server.properties"
 
     def _java(self, main: str, *arguments: str | Path) -> list[str | Path]:
-        options = [f"-Xmx{self._heap}m", f"-Xms{self._heap // 2}m", "-XX:+UseSerialGC", "-Xshare:auto", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
+        options = [
+            f"-Xmx{self._heap}m",
+            f"-Xms{self._heap // 2}m",
+            "-XX:+UseSerialGC",
+            "-Xshare:auto",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        ]
         return [self._programs.java, *options, "-cp", f"{self._programs.jars}{os.sep}*", main, *arguments]
 
     def _format(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.testbed.build import ensure_postgresql
-from tests.testbed.processes import Process, as_user, free_port, remove_folder, temporary_folder
+from tests.testbed.processes import Process, free_port, remove_folder, temporary_folder
 
 START_TIMEOUT_SECONDS: Final = 30
 ROLE: Final = "federation"
@@ -87,8 +87,8 @@ class Postgres:
 
     def _server(self, settings: Mapping[str, str]) -> Process:
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        where = ["-D", self._data, "-p", str(self._port), "-k", self.folder]
-        command = [self._programs / "postgres", *where, *options]
+        where = ["-D", str(self._data), "-p", str(self._port), "-k", str(self.folder)]
+        command = [str(self._programs / "postgres"), *where, *options]
         return Process("postgres", command, self.folder / "postgres.log", user=self._user)
 
     def _ready(self) -> bool:
@@ -96,9 +96,16 @@ class Postgres:
         return subprocess.run([self._programs / "pg_isready", *where], timeout=10, check=False).returncode == 0
 
     def _run(self, command: list[str | Path]) -> str:
-        user = as_user(self._user)
         result = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=False, cwd=self.folder, **user
+            command,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=self.folder,
+            user=self._user,
+            group=self._user,
+            extra_groups=None if self._user is None else [],
         )
         if result.returncode != 0:
             raise RuntimeError(f"{Path(command[0]).name} failed:\n{result.stdout[-1000:]}{result.stderr[-2000:]}")

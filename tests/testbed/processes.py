@@ -109,7 +109,9 @@ class Process:
                 start_new_session=True,
                 cwd=self.log.parent,
                 env={**os.environ, **(env or {})},
-                **as_user(self.user),
+                user=self.user,
+                group=self.user,
+                extra_groups=None if self.user is None else [],
             )
         REAPER_PROCESS.tell(f"+ {self.pid}")
 
@@ -157,11 +159,6 @@ class Process:
             if time.monotonic() > deadline:
                 raise NotStarted(f"{self.name} was not ready after {timeout_seconds:.0f} s:\n{self.tail()}")
             time.sleep(0.05)
-
-
-def as_user(user: str | None) -> dict[str, str | list[str]]:
-    """The arguments of subprocess that run a command as *user* (none: as who we are)."""
-    return {} if user is None else {"user": user, "group": user, "extra_groups": []}
 
 
 def free_port() -> int:
