@@ -6,15 +6,13 @@ part are marked with its name, so that `-m "not (kafka or postgres or kubernetes
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 from tests.testbed.build import Unavailable, ensure_kafka, ensure_kubernetes, ensure_postgresql
 from tests.testbed.kafka import KafkaBroker, KafkaSecurity
-from tests.testbed.member import MemberCluster
+from tests.testbed.member import MemberCluster, Members
 from tests.testbed.postgres import Postgres
 
 MEMBERS: Final = ("east", "west", "north")
@@ -26,30 +24,6 @@ PARTS: Final[dict[str, tuple[set[str], Callable[..., object]]]] = {
     "kubernetes": ({"member", "members"}, ensure_kubernetes),
 }
 MISSING: Final = pytest.StashKey[dict[str, str]]()
-
-
-class Members:
-    """The member clusters by name; each starts when it is first asked for."""
-
-    def __init__(self) -> None:
-        self._running: dict[str, MemberCluster] = {}
-
-    def __getitem__(self, name: str) -> MemberCluster:
-        if name not in self._running:
-            self.start(name)
-        return self._running[name]
-
-    def start(self, *names: str) -> None:
-        """Start those of the clusters that do not run yet, side by side."""
-        fresh = {name: MemberCluster(name) for name in names if name not in self._running}
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(MemberCluster.start, fresh.values()))
-        self._running |= fresh
-
-    def close(self) -> None:
-        """Stop all and forget their state."""
-        for member in self._running.values():
-            member.close()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,6 +47,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    assert isinstance(reporter, pytest.TerminalReporter)
     needed = {part for item in session.items for part in needed_parts(item)}
     for part in sorted(needed):
         try:
@@ -81,7 +56,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             session.config.stash[MISSING][part] = unavailable.why
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which parts were missing, and why, so that a skipped test is seen."""
     missing = config.stash[MISSING]
     if missing:

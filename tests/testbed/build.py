@@ -239,7 +239,8 @@ def _run_again(part: str, command: list[str], say: Say, env: Mapping[str, str] |
             return
         last = "\n".join(result.stdout.strip().splitlines()[-15:])
         say(f"testbed: {Path(command[0]).name} failed, try {attempt} of {TRIES}")
-        time.sleep(attempt)
+        if attempt < TRIES:
+            time.sleep(2 * attempt)
     raise Unavailable(part, f"{Path(command[0]).name} failed {TRIES} times:\n{last}")
 
 

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from tests.testbed.kafka import ADMIN, PASSWORD, KafkaBroker
-from tests.testbed.member import AGENT, MemberCluster
+from tests.testbed.member import AGENT, MemberCluster, Members
 from tests.testbed.postgres import Postgres
 
 NUMBERS = count(1)
@@ -201,12 +201,22 @@ async def test_an_api_server_comes_back_on_its_port_with_its_state(member: Membe
     url, names = member.url, await member.add_nodes(1)
 
     await asyncio.to_thread(member.stop_api)
-    with pytest.raises(OSError, match="refused|Connect"):
+    with pytest.raises(OSError, match="Cannot connect"):
         await member.get("/api/v1/nodes")
     await asyncio.to_thread(member.start_api)
 
     assert [node["metadata"]["name"] for node in (await member.get("/api/v1/nodes"))["items"]] == names
     assert member.url == url
+
+
+async def test_members_are_clusters_of_their_own(members: Members) -> None:
+    namespace = unique("only-in-west")
+
+    await members["west"].create_namespace(namespace)
+
+    path = f"/api/v1/namespaces/{namespace}"
+    found = {name: (await members[name].request("GET", path)).status for name in ("east", "west", "north")}
+    assert found == {"east": 404, "west": 200, "north": 404}
 
 
 async def test_a_node_can_fail_and_recover(member: MemberCluster) -> None:
