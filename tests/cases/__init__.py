@@ -1,0 +1,1 @@
+"""Conformance: worked examples from case files, run against the planner and told line by line."""
