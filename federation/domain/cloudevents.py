@@ -127,6 +127,14 @@ def topic_allows(source: str, cluster: str) -> bool:
     return topic == EVENTS_TOPIC or (topic == f"{EVENTS_TOPIC}.{cluster}" and topic != PARKED_TOPIC)
 
 
+def topic_matches(patterns: Iterable[str], topic: str) -> bool:
+    """Whether a consumer of *patterns* reads *topic*; one that ends in `*` never takes in the parked records."""
+    return any(
+        topic == pattern or (pattern.endswith("*") and topic.startswith(pattern[:-1]) and topic != PARKED_TOPIC)
+        for pattern in patterns
+    )
+
+
 def _text(found: Mapping[str, bytes], name: str) -> str:
     raw = found.get(name)
     if not raw:
