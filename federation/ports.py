@@ -121,6 +121,9 @@ class EventLog(Protocol):
 class Transaction(Protocol):
     """One unit of work. Row locks are taken in name order by the `lock_*` verbs; the rest only reads or writes rows."""
 
+    def reader(self) -> "Reader":
+        """Reads inside this transaction, under its locks."""
+
     # ingest
     async def partition(self, source: str) -> Partition: ...
 
@@ -128,6 +131,12 @@ class Transaction(Protocol):
         """Compare-and-set of a position; raises StaleOffset when it is not *expected* (-1: no row yet)."""
 
     async def set_caught_up(self, sources: Sequence[str], at_ms: int) -> None: ...
+
+    async def add_clusters(self, names: Sequence[str]) -> None:
+        """Rows for clusters not heard of before; those that are there stay as they are."""
+
+    async def clusters_of(self, source: str) -> list[str]:
+        """Names of the clusters whose events come from *source*."""
 
     async def lock_clusters(self, names: Sequence[str]) -> dict[str, Cluster]: ...
 
@@ -213,10 +222,14 @@ class Reader(Protocol):
 
     async def clusters(self) -> list[Cluster]: ...
 
+    async def cluster_revisions(self) -> dict[str, int]: ...
+
+    async def clusters_named(self, names: Sequence[str]) -> list[Cluster]: ...
+
     async def cluster(self, name: str) -> Cluster | None: ...
 
-    async def nodes_changed(self, after: Mapping[str, int]) -> AsyncIterator[list[tuple[str, Node]]]:
-        """(cluster, node) rows of every source whose position is above the one given (absent: all), in chunks."""
+    def nodes_changed(self, after: Mapping[str, int]) -> AsyncIterator[list[tuple[str, Node]]]:
+        """(cluster, node) rows of every source at or above the next offset given (absent: all), in chunks."""
 
     async def nodes_in(self, cluster: str, after: str, limit: int) -> list[Node]: ...
 

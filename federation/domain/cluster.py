@@ -14,7 +14,7 @@ PROVIDER: Final = "federation.io/provider"
 SPREAD_LABELS: Final = {"region": REGION, "zone": ZONE, "provider": PROVIDER}
 
 Place = tuple[int, int, int]
-"""(term, epoch, sequence): a Stamp whose Lease uid is replaced by the number of uids seen so far. Orders as tuples do."""
+"""(term, epoch, sequence): a Stamp whose Lease uid is replaced by the number of uids seen up to it. Orders as tuples do."""
 NEVER: Final[Place] = (0, 0, 0)
 
 
@@ -31,11 +31,12 @@ class Reception(Struct, frozen=True, kw_only=True):
 
     *next* is the lowest sequence of the epoch not seen; *beyond* those seen above it; *gap_since_ms* when it opened.
     *started* and *finished* bracket the last resync, *resync* is its id while it runs, *missing* the objects that it
-    listed and that were not seen. *unsound_since* is the place of the newest trouble that only a resync begun later
-    mends; None when all is well.
+    listed and that were not seen. *unsound* says what trouble only a resync begun after it mends; *mending* that such
+    a resync runs.
     """
 
     uids: tuple[str, ...] = ()
+    term: int = 0
     epoch: int = 0
     next: int = 1
     beyond: tuple[int, ...] = ()
@@ -45,6 +46,7 @@ class Reception(Struct, frozen=True, kw_only=True):
     finished: Place = NEVER
     missing: tuple[str, ...] = ()
     unsound: str = "no resync has been seen"
+    mending: bool = False
     resync_asked_ms: int = 0
     resync_tries: int = 0
 

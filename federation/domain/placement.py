@@ -16,6 +16,8 @@ from federation.domain.events import PlacementObserved
 from federation.domain.resources import largest, scale, subtract
 
 UNNAMED: Final = ""
+COMPLETE: Final = "Complete"
+FAILED: Final = "Failed"
 
 
 class AskKind(StrEnum):
@@ -59,13 +61,17 @@ class Seen(Struct, frozen=True):
 
 
 class Placement(Struct, frozen=True, kw_only=True):
-    """A placement on record. *bound* is the sum over the cluster's nodes; *holds* name nodes and sum to held."""
+    """A placement on record. *bound* is the sum over the cluster's nodes; *holds* name nodes and sum to held.
+
+    *completions* is this cluster's share of a Job, divided once; None for what does not end by itself.
+    """
 
     id: str
     workload: str
     team: str
     cluster: str
     component: str = "main"
+    completions: int | None = None
     version: int = 0
     asks: tuple[Ask, ...] = ()
     ended: bool = False
@@ -83,7 +89,15 @@ class Placement(Struct, frozen=True, kw_only=True):
         """Replicas that this placement may still come to have (3.1)."""
         if self.released:
             return 0
-        return max(max((ask.replicas + ask.surge for ask in self.asks), default=0), self.seen.live)
+        asked = max((ask.replicas + ask.surge for ask in self.asks), default=0)
+        if self.completions is not None:
+            asked = 0 if self.finished else min(asked, max(0, self.completions - self.seen.succeeded))
+        return max(asked, self.seen.live)
+
+    @property
+    def finished(self) -> bool:
+        """Whether this is a Job that has come to its end (3.6)."""
+        return self.completions is not None and self.seen.condition in (COMPLETE, FAILED)
 
     @property
     def held(self) -> int:
@@ -140,10 +154,37 @@ class Placement(Struct, frozen=True, kw_only=True):
 
     def observing(self, event: PlacementObserved, now_ms: int) -> "Placement":
         """The placement once the member's *event* about it was read: supersedes versions, releases an ended claim."""
-        after = replace(self, seen=seen_of(event), asks=self._superseded(event))
-        if self.ended and event.gone and self.asks and 0 < self.asks[-1].order <= event.done:
+        after = replace(self, seen=self._remembering(seen_of(event)), asks=self._superseded(event))
+        if self._gives_back(event):
             after = replace(after, released=True, asks=(), seen=replace(after.seen, live=0))
         return after.settled(UNNAMED, now_ms)
+
+    def _remembering(self, seen: Seen) -> Seen:
+        """Complete and failed are terminal: a Job that its TTL deletes has not become undone (3.6)."""
+        if not self.finished:
+            return seen
+        return replace(seen, condition=self.seen.condition, succeeded=self.seen.succeeded, failed=self.seen.failed)
+
+    def _gives_back(self, event: PlacementObserved) -> bool:
+        """Whether *event*, read after `done` reached the last order, shows an ended placement gone (3.1).
+
+        A placement that the caller deploys has no orders: it is gone when its pods are.
+        """
+        if not self.ended:
+            return False
+        if not self.asks:
+            return event.live == 0
+        return event.gone and 0 < self.asks[-1].order <= event.done
+
+    def deployed_by_caller(self, ask: Ask) -> "Placement":
+        """The placement once *ask* replaces all others: where no order is sent, nothing of the past can come true (3.8)."""
+        if ask.kind is not AskKind.GONE:
+            return replace(self, version=ask.version, asks=(ask,), ended=False)
+        return replace(self, version=ask.version, asks=(), ended=True, released=self.seen.live == 0 and not self.bound)
+
+    def recalled(self) -> "Placement":
+        """The placement without the versions that were never sent: their orders are taken back in this transaction."""
+        return replace(self, asks=tuple(ask for ask in self.asks if ask.order))
 
     def _superseded(self, event: PlacementObserved) -> tuple[Ask, ...]:
         """The versions that remain once *event* shows one of them in force (3.1, 3.3, 3.5)."""

@@ -163,8 +163,8 @@ TRANSITIONS: Final[dict[tuple[WorkloadPhase, WorkloadStep], WorkloadPhase]] = {
 class Workload(Struct, frozen=True, kw_only=True):
     """A workload on record. *version* counts changes of its spec; *decided* is the version last decided.
 
-    *reasons* say why it waits or is short. *avoid* names clusters that failed it, until a time (milliseconds).
-    *assigned* is what the last decision asks for: a drop below it by the world is planned again.
+    *reasons* say why it waits or is short. *avoid* names clusters that failed it, until a time (milliseconds). *wake*
+    says why it must be planned again although its spec is decided.
     """
 
     id: str
@@ -174,10 +174,16 @@ class Workload(Struct, frozen=True, kw_only=True):
     decided: int = 0
     decision: str = ""
     reasons: tuple[str, ...] = ()
+    wake: str = ""
     avoid: dict[str, int] = {}
     created_ms: int = 0
     changed_ms: int = 0
     lease_until_ms: int | None = None
+
+    @property
+    def queued(self) -> bool:
+        """Whether the scheduler has to look at it."""
+        return self.version > self.decided or bool(self.wake)
 
     def after(self, step: WorkloadStep) -> "Workload":
         """The workload once *step* has happened to it."""

@@ -1,0 +1,46 @@
+"""The schema's migrations, run by Alembic on the program's own engine."""
+
+import asyncio
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from adapters.sql.engine import make_engine
+from federation.domain.errors import Conflict
+
+MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    command.upgrade(_config(connection), revision)
+
+
+async def migrate(url: str, revision: str = "head") -> None:
+    """Bring the database at *url* to *revision*; doing it again changes nothing."""
+    engine = make_engine(url, pool_size=2)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_upgrade, revision)
+    finally:
+        await engine.dispose()
+
+
+async def require_current(engine: AsyncEngine) -> None:
+    """Raise Conflict unless the schema is the one that this program was made for."""
+    async with engine.connect() as connection:
+        found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    wanted = await asyncio.to_thread(lambda: ScriptDirectory.from_config(_config()).get_current_head())
+    if found != wanted:
+        raise Conflict(f"the database's schema is {found or 'not there'}, not {wanted}: run `federation migrate`")

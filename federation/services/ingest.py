@@ -1,0 +1,229 @@
+"""Fold a batch of records into the view: the rows, the parked records and the position in one transaction.
+
+Two consumers of one partition cannot both commit: the position moves by compare-and-set (protocol section 2, and
+design rule 2). Nothing decides or acts here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from federation.domain.cloudevents import decode_event, decode_record, readable_stamp, topic_allows
+from federation.domain.errors import Invalid
+from federation.domain.events import (
+    ActionFinished,
+    Envelope,
+    Event,
+    NodeGone,
+    NodeObserved,
+    PlacementObserved,
+    Stamp,
+)
+from federation.domain.projection import ClusterFold, fold, lose_history, needs_everything, note_parked
+from federation.domain.records import OutboxRow, Parked
+from federation.ports import Record, Store, Transaction
+
+MAX_PARKED_VALUE = 1_048_576
+
+
+@dataclass(slots=True)
+class Incoming:
+    """One record, read as far as it could be: an event with its stamp, or the reason why it is parked."""
+
+    record: Record
+    stamp: Stamp | None = None
+    event: Event | None = None
+    reason: str = ""
+
+    @property
+    def cluster(self) -> str:
+        return self.record.key
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a batch, for counters."""
+
+    folded: int = 0
+    ignored: int = 0
+    parked: tuple[str, ...] = ()
+    clusters: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Tally:
+    folded: int = 0
+    ignored: int = 0
+    parked: list[Parked] = field(default_factory=list)
+
+
+def read(record: Record) -> Incoming:
+    """Decode *record*; what is wrong with it becomes a reason, never an exception."""
+    try:
+        envelope = decode_record(record.key, record.headers)
+        return Incoming(record, _stamp(envelope), _event(record, envelope))
+    except Invalid as error:
+        return Incoming(record, readable_stamp(record.headers), reason=str(error)[:500])
+
+
+def _stamp(envelope: Envelope) -> Stamp:
+    if envelope.stamp is None:
+        raise Invalid("the event has no epoch and sequence")
+    return envelope.stamp
+
+
+def _event(record: Record, envelope: Envelope) -> Event:
+    if not topic_allows(record.source, record.key):
+        raise Invalid(f"the topic of {record.source} is not for cluster {record.key!r}")
+    return decode_event(envelope, record.value)
+
+
+async def ingest(store: Store, source: str, expected: int, records: Sequence[Record], now_ms: int) -> Report:
+    """Fold *records* of one *source* and move its position from *expected* to behind the last of them.
+
+    Raises StaleOffset, changing nothing, when another consumer has moved the position.
+    """
+    incoming = [read(record) for record in records]
+    async with store.transaction() as transaction:
+        await transaction.move_position(source, expected, records[-1].offset + 1)
+        folds = await load(transaction, incoming)
+        tally = apply(folds, incoming, now_ms)
+        await transaction.park(tally.parked)
+        await save(transaction, source, folds, (records[-1].offset, now_ms))
+    reasons = tuple(parked.reason for parked in tally.parked)
+    return Report(tally.folded, tally.ignored, reasons, frozenset(folds))
+
+
+async def forget_history(store: Store, source: str, position: int, expected: int) -> None:
+    """The log no longer holds what was not read: go on at *position*, and ask every cluster of the source to tell all."""
+    async with store.transaction() as transaction:
+        await transaction.move_position(source, expected, position)
+        locked = await transaction.lock_clusters(await transaction.clusters_of(source))
+        lost = [lose_history(cluster, f"the log lost events of {source}") for cluster in locked.values()]
+        await transaction.save_clusters([replace(cluster, revision=cluster.revision + 1) for cluster in lost])
+
+
+async def load(transaction: Transaction, incoming: Sequence[Incoming]) -> dict[str, ClusterFold]:
+    """Lock the clusters that *incoming* names and load the rows that folding it looks at."""
+    names = sorted({item.cluster for item in incoming if item.stamp is not None and item.cluster})
+    await transaction.add_clusters([item.cluster for item in incoming if item.event is not None])
+    clusters = await transaction.lock_clusters(names)
+    folds = {name: ClusterFold(cluster) for name, cluster in clusters.items()}
+    whole = {item.cluster for item in incoming if item.event is not None and needs_everything(item.event)}
+    for name in sorted(whole & folds.keys()):
+        folds[name].nodes = await transaction.node_places(name)
+        living = await transaction.placements_in(name)
+        folds[name].placements = {placement.id: placement for placement in living}
+    events = [(item.cluster, item.event) for item in incoming if item.event is not None and item.cluster in folds]
+    nodes = await transaction.nodes(sorted({key for key in map(_node_key, events) if key and key[0] not in whole}))
+    for (cluster, name), node in nodes.items():
+        folds[cluster].nodes[name] = node
+    await _load_placements(transaction, folds, events)
+    return folds
+
+
+async def _load_placements(
+    transaction: Transaction, folds: Mapping[str, ClusterFold], events: Iterable[tuple[str, Event]]
+) -> None:
+    wanted = {placement for _, event in events for placement in _placements_named(event)}
+    wanted |= {placement for view in folds.values() for node in view.nodes.values() for placement in node.bound}
+    known = {placement for view in folds.values() for placement in view.placements}
+    for placement in (await transaction.placements(sorted(wanted - known))).values():
+        if placement.cluster in folds:
+            folds[placement.cluster].placements[placement.id] = placement
+
+
+def _node_key(entry: tuple[str, Event]) -> tuple[str, str] | None:
+    cluster, event = entry
+    return (cluster, event.node) if isinstance(event, NodeObserved | NodeGone) else None
+
+
+def _placements_named(event: Event) -> Iterable[str]:
+    if isinstance(event, NodeObserved):
+        return (entry.placement for entry in event.placements)
+    if isinstance(event, PlacementObserved | ActionFinished):
+        return (event.placement,)
+    return ()
+
+
+def apply(folds: Mapping[str, ClusterFold], incoming: Sequence[Incoming], now_ms: int) -> _Tally:
+    """Fold what could be read, in the order of the log; a record that cannot be folded is parked beside it."""
+    tally = _Tally()
+    for item in incoming:
+        view = folds.get(item.cluster)
+        if item.event is not None and item.stamp is not None and view is not None:
+            _fold_one(view, item, tally, now_ms)
+        if item.reason:
+            _park(view, item, tally, now_ms)
+    return tally
+
+
+def _fold_one(view: ClusterFold, item: Incoming, tally: _Tally, now_ms: int) -> None:
+    assert item.event is not None
+    assert item.stamp is not None
+    try:
+        counted = fold(view, item.event, item.stamp, min(item.record.appended_ms, now_ms), now_ms)
+    except Invalid as error:
+        item.reason = str(error)[:500]
+        return
+    tally.folded += counted
+    tally.ignored += not counted
+    view.cluster = replace(view.cluster, source=item.record.source)
+
+
+def _park(view: ClusterFold | None, item: Incoming, tally: _Tally, now_ms: int) -> None:
+    record = item.record
+    if view is not None and item.stamp is not None:
+        note_parked(view, item.stamp, min(record.appended_ms, now_ms))
+    tally.parked.append(
+        Parked(
+            source=record.source,
+            offset=record.offset,
+            at_ms=now_ms,
+            reason=item.reason,
+            key=printable(record.key),
+            headers=record.headers,
+            value=record.value[:MAX_PARKED_VALUE],
+        )
+    )
+
+
+def printable(text: str) -> str:
+    """*text* without what a database or a log line would choke on."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text[:253])
+
+
+async def save(transaction: Transaction, source: str, folds: Mapping[str, ClusterFold], at: tuple[int, int]) -> None:
+    """Write what folding changed; every cluster touched moves its revision (2.4)."""
+    position, now_ms = at
+    views = list(folds.values())
+    for view in views:
+        view.cluster = replace(view.cluster, revision=view.cluster.revision + 1)
+    await transaction.save_clusters([view.cluster for view in views])
+    nodes = [(view.cluster.name, view.nodes[name]) for view in views for name in sorted(view.changed_nodes)]
+    await transaction.save_nodes(source, position, nodes)
+    placements = [
+        (view.placements[placement], view.cluster.revision)
+        for view in views
+        for placement in sorted(view.changed_placements)
+    ]
+    await transaction.save_placements(placements)
+    await transaction.enqueue([row for view in views for row in _unwanted(view, now_ms)])
+
+
+def _unwanted(view: ClusterFold, now_ms: int) -> Iterable[OutboxRow]:
+    """What is seen of an ended placement is answered by `unwanted` at a higher version (4.3)."""
+    for stray in sorted(view.strays):
+        placement = view.placements[stray]
+        version = placement.version + 1
+        view.placements[stray] = replace(placement, version=version)
+        view.changed_placements.add(stray)
+        yield OutboxRow(
+            cluster=placement.cluster,
+            placement=stray,
+            version=version,
+            type="federation.placement.unwanted.v1",
+            doc={"placement": stray, "version": version},
+            created_ms=now_ms,
+        )
