@@ -178,7 +178,9 @@ class LocalConsumer:
                 found = await self._groups.shelf.read(source, self._next[source], limit - len(records))
                 if epoch != self._epoch:
                     return []
-                records.extend(found)
+                # Retention may have passed between the look and the read: then the next look says so.
+                if found and found[0].offset == self._next[source]:
+                    records.extend(found)
         # Nothing is awaited from here on: a poll that is cancelled has handed out nothing and forgets nothing.
         for record in records:
             self._next[record.source] = record.offset + 1
