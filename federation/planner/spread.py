@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from federation.planner.regions import Region, select_regions
-from federation.planner.spread_exact import Problem, solve
+from federation.planner.spread_exact import Problem, roomy_choices, solve
 
 __all__ = [
     "CLUSTER",
@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 CLUSTER: Final = "cluster"
+# No workload has so many replicas; as a bound it keeps sums over all clusters within int64.
+_ENOUGH_ROOM: Final = 2**40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,14 +264,23 @@ def _donor(counts: Mapping[str, int], seeds: frozenset[str], previous: Mapping[s
 
 
 def _exactly(ranked: Sequence[Candidate], spreads: tuple[Spread, ...], need: int | None) -> Selection | Infeasible:
-    """What the solver chose, filled up with whoever else fits under the maxima."""
+    """Combination by combination; then what the solver chose, filled up with whoever else fits under the maxima."""
     problem = Problem(
-        rooms=tuple(c.available for c in ranked),
+        rooms=tuple(min(c.available, _ENOUGH_ROOM) for c in ranked),
         scores=tuple(c.score for c in ranked),
         groups=tuple(tuple(_group(c, s.by) for c in ranked) for s in spreads),
         bounds=tuple((s.min_groups, s.max_groups) for s in spreads),
         need=need,
     )
+    choices = roomy_choices(problem)
+    if choices == []:
+        return _none_found(spreads, proven=True)
+    accepted = (_accepted([ranked[at] for at in choice], spreads, need) for choice in choices or ())
+    return next(filter(None, accepted), None) or _solved(problem, ranked, spreads)
+
+
+def _solved(problem: Problem, ranked: Sequence[Candidate], spreads: tuple[Spread, ...]) -> Selection | Infeasible:
+    need = problem.need
     solution = solve(problem)
     if not solution.chosen:
         return _none_found(spreads, proven=solution.proven)

@@ -1,11 +1,14 @@
-"""The choice of clusters under several spread constraints as an integer program, for where the quick orders find none.
+"""The choice of clusters under several spread constraints where the quick orders find none.
 
-One binary for each cluster (used), each group (used) and, where replicas are few, each cluster again (seed: with one
-replica each, the seeds alone satisfy the minima).
+First by going through the combinations of groups that the maxima allow, while these are few: that is exact for the room.
+What the minima then leave open is an integer program: one binary for each cluster (used), each group (used) and, where
+replicas are few, each cluster again (seed: with one replica each, the seeds alone satisfy the minima).
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, product
+from math import comb, prod
 from typing import Final
 
 import numpy as np
@@ -14,8 +17,10 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 # Work is bounded by nodes, so that the same input has the same answer; the seconds only guard against a stuck solver.
-NODE_LIMIT: Final = 5_000
-TIME_LIMIT_SECONDS: Final = 20.0
+NODE_LIMIT: Final = 500
+TIME_LIMIT_SECONDS: Final = 2.0
+MAX_COMBINATIONS: Final = 5_000
+MAX_CHOICES: Final = 50
 _INFEASIBLE: Final = 2
 
 
@@ -70,6 +75,60 @@ class _Rows:
         return LinearConstraint(csr_array((self.values, self.columns, self.starts), shape=shape), self.lows, self.highs)
 
 
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A constraint whose maximum leaves groups out; *codes*: the group of each cluster."""
+
+    codes: NDArray[np.intp]
+    groups: int
+    most: int
+
+    def combinations(self) -> int:
+        return comb(self.groups, self.most)
+
+    def members(self, chosen: Sequence[int] | NDArray[np.intp]) -> NDArray[np.bool_]:
+        allowed = np.zeros(self.groups, np.bool_)
+        allowed[list(chosen)] = True
+        return allowed[self.codes]
+
+
+def roomy_choices(problem: Problem) -> list[tuple[int, ...]] | None:
+    """Choices within the maxima that have the room, the best scores first; none: proven that there is none.
+
+    None instead of a list: too many combinations to go through.
+    """
+    fields = sorted(_binding(problem), key=_Field.combinations)
+    outer, last = fields[:-1], fields[-1:]
+    if not last or prod(each.combinations() for each in outer) > MAX_COMBINATIONS:
+        return None
+    rooms, scores = np.array(problem.rooms, np.int64), np.array(problem.scores, np.int64)
+    found: list[tuple[int, int, int, NDArray[np.bool_]]] = []
+    for combination in product(*(combinations(range(each.groups), each.most) for each in outer)):
+        allowed = np.ones(len(rooms), np.bool_)
+        for each, chosen in zip(outer, combination, strict=True):
+            allowed &= each.members(chosen)
+        allowed &= last[0].members(_roomiest(last[0], rooms * allowed))
+        room = int(rooms[allowed].sum())
+        if room >= (problem.need or 0):
+            found.append((-int(scores[allowed].sum()), -room, len(found), allowed))
+    return [tuple(np.flatnonzero(entry[3]).tolist()) for entry in sorted(found, key=lambda e: e[:3])[:MAX_CHOICES]]
+
+
+def _binding(problem: Problem) -> list[_Field]:
+    fields = []
+    for names, (_, most) in zip(problem.groups, problem.bounds, strict=True):
+        groups, codes = np.unique(np.array(names), return_inverse=True)
+        if most is not None and most < len(groups):
+            fields.append(_Field(codes, len(groups), most))
+    return fields
+
+
+def _roomiest(field: _Field, rooms: NDArray[np.int64]) -> NDArray[np.intp]:
+    totals = np.zeros(field.groups, np.int64)
+    np.add.at(totals, field.codes, rooms)
+    return np.argsort(-totals, kind="stable")[: field.most]
+
+
 def solve(problem: Problem) -> Solution:
     clusters = len(problem.rooms)
     rows = _Rows(variables=clusters)
@@ -86,7 +145,7 @@ def solve(problem: Problem) -> Solution:
     if problem.need:
         # In shares of the need, so that the solver's tolerance stays far below one replica.
         rows.add(((at, min(room, problem.need) / problem.need) for at, room in enumerate(problem.rooms)), low=1.0)
-    return _run(rows, _wishes(problem, rows.variables), lambda x: _read(x, clusters, seeds))
+    return _run(rows, lambda x: _read(x, clusters, seeds))
 
 
 def _members(names: Sequence[str], variables: Sequence[int]) -> list[list[int]]:
@@ -120,22 +179,14 @@ def _require_groups(rows: _Rows, groups: Sequence[Sequence[int]], least: int) ->
     rows.add(((group, 1.0) for group in counted), low=float(least))
 
 
-def _wishes(problem: Problem, variables: int) -> NDArray[np.float64]:
-    """Higher scores first, then more room: a wish that never outweighs a constraint."""
-    wishes = np.zeros(variables)
-    scores, rooms = np.array(problem.scores, np.float64), np.array(problem.rooms, np.float64)
-    share = scores / max(1.0, float(np.abs(scores).max())) + 0.01 * rooms / max(1.0, float(rooms.max()))
-    wishes[: len(share)] = -share
-    return wishes
-
-
-def _run(rows: _Rows, wishes: NDArray[np.float64], read: Callable[[NDArray[np.float64]], Solution]) -> Solution:
+def _run(rows: _Rows, read: Callable[[NDArray[np.float64]], Solution]) -> Solution:
+    """Any solution will do: a wish beside the constraints makes the search many times longer."""
     found = milp(
-        wishes,
+        np.zeros(rows.variables),
         integrality=np.ones(rows.variables),
         bounds=Bounds(0, 1),
         constraints=rows.constraint(),
-        options={"node_limit": NODE_LIMIT, "time_limit": TIME_LIMIT_SECONDS, "mip_rel_gap": 0.01},
+        options={"node_limit": NODE_LIMIT, "time_limit": TIME_LIMIT_SECONDS},
     )
     if found.x is None:
         return Solution(chosen=(), seeds=(), proven=found.status == _INFEASIBLE)

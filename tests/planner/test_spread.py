@@ -183,6 +183,41 @@ def test_constraints_that_only_fail_together_are_proven_to():
     assert refusal == Infeasible(reason="no choice of clusters satisfies region and cluster together")
 
 
+def test_where_the_roomiest_of_each_order_fails_the_combinations_are_gone_through():
+    rooms = {"a": (9, "r1", "x"), "b": (1, "r2", "x"), "c": (8, "r1", "y"), "d": (5, "r2", "z"), "e": (5, "r3", "z")}
+    candidates = [make_candidate(name, room, region=r, zone=z) for name, (room, r, z) in rooms.items()]
+    spreads = (Spread(by="region", max_groups=2), Spread(by="zone", max_groups=1))
+
+    selection = selected(*candidates, by=spreads, need=10)
+
+    assert set(selection.clusters) in ({"a", "b"}, {"d", "e"})
+    assert refused(*candidates, by=spreads, need=11).proven
+
+
+def test_as_few_replicas_as_groups_go_where_each_brings_a_new_group_of_both_fields():
+    places = {"a": ("r1", "x"), "b": ("r1", "y"), "c": ("r2", "x"), "d": ("r3", "z")}
+    candidates = [make_candidate(name, region=region, zone=zone) for name, (region, zone) in places.items()]
+    spreads = (Spread(by="region", min_groups=3), Spread(by="zone", min_groups=3))
+
+    selection = selected(*candidates, by=spreads, need=3)
+
+    assert sorted(selection.seeds) == ["b", "c", "d"]
+
+
+def test_a_large_pool_with_crossing_fields_is_answered_at_once():
+    candidates = [
+        make_candidate(
+            f"c{at:03}", at * 37 % 50, region=f"r{at % 10}", zone=f"z{at * 13 % 30}", provider=f"p{at * 7 % 3}"
+        )
+        for at in range(600)
+    ]
+    spreads = (Spread(by="region", max_groups=3), Spread(by="zone", max_groups=8), Spread(by="provider", max_groups=2))
+
+    refusal = refused(*candidates, by=spreads, need=3_900)
+
+    assert refusal.proven
+
+
 def test_a_field_named_twice_holds_both_times():
     candidates = tuple(make_candidate(f"c{at}", region=f"r{at}") for at in range(5))
     spreads = (Spread(by="region", min_groups=2), Spread(by="region", max_groups=3))
