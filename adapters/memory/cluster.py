@@ -135,6 +135,18 @@ class SimulatedCluster:
             self._queued[part, key] = due
             heapq.heappush(self._queue, (due, self._count, part, key))
 
+    def resume(self) -> None:
+        """After a restart every part looks at everything: what it does next is not stored, it follows from what is."""
+        for uid in (*self.objects, *self.replica_sets):
+            self.wake(uid)
+        for name in self.nodes:
+            self.pods_on.setdefault(name, {})
+            self.after("nodes", name, 0)
+        for pod in self.pods.values():
+            self.reconsider_one(pod)
+            if pod.due_ms:
+                self.after("kubelet", pod.uid, pod.due_ms - self.now_ms)
+
     def hold(self, part: str) -> None:
         """Stop *part* (`deployment`, `replicaset`, `scheduler`, ...) until it is released."""
         self._held.setdefault(part, set())
@@ -197,15 +209,23 @@ class SimulatedCluster:
 
     def add_pod(self, pod: SimPod) -> None:
         """A pod comes into being; without a node the scheduler sees it."""
+        self.adopt_pod(pod)
+        self.reconsider_one(pod)
+        self.touch(PODS, pod.uid)
+
+    def adopt_pod(self, pod: SimPod) -> None:
+        """A pod takes its place among the others."""
         self.pods[pod.uid] = pod
         self.pod_uids[pod.namespace, pod.name] = pod.uid
         self.pods_of.setdefault(pod.owner, {})[pod.uid] = pod
         if pod.node:
             self.occupy(pod)
-        elif pod.live:
+
+    def reconsider_one(self, pod: SimPod) -> None:
+        """The scheduler looks at a pod that has no node."""
+        if not pod.node and pod.live:
             self.pending[pod.uid] = pod
             self.after("scheduler", "", self.timing.scheduler)
-        self.touch(PODS, pod.uid)
 
     def create_pod(self, owner: str, namespace: str, name: str, template: Template) -> SimPod:
         """What a controller does for each pod that is missing."""
@@ -409,9 +429,13 @@ class SimulatedCluster:
 
     def add_set(self, made: SimReplicaSet) -> None:
         """A ReplicaSet comes into being."""
+        self.adopt_set(made)
+        self.touch(REPLICA_SETS, made.uid)
+
+    def adopt_set(self, made: SimReplicaSet) -> None:
+        """A ReplicaSet takes its place among the others."""
         self.replica_sets[made.uid] = made
         self._sets.setdefault(made.owner, {})[made.uid] = made
-        self.touch(REPLICA_SETS, made.uid)
 
     def forget_set(self, found: SimReplicaSet) -> None:
         """The ReplicaSet is no more."""
