@@ -277,8 +277,11 @@ class Store(Protocol):
 
     def reader(self) -> AbstractAsyncContextManager[Reader]: ...
 
-    async def changed(self, channel: str, wait_seconds: float) -> bool:
-        """Wait until something was committed that concerns *channel* (`queue`, `outbox`, `view`); False on time-out."""
+    async def changed(self, channel: str, wait_seconds: float, who: str = "") -> bool:
+        """Wait for a commit that concerns *channel* (`queue`, `outbox`, `view`); False on time-out.
+
+        What was committed since *who* (by default the calling task) last waited counts at once.
+        """
 
     def committed(self) -> Committed:
         """What was last committed here, for gauges."""

@@ -45,9 +45,9 @@ class News:
                 if not waiter.done():
                     waiter.set_result(None)
 
-    async def wait(self, channel: str, seconds: float) -> bool:
-        """True once there are news on *channel* that the calling task has not waited for yet."""
-        caller = (channel, asyncio.current_task())
+    async def wait(self, channel: str, seconds: float, who: str = "") -> bool:
+        """True once there are news on *channel* since *who* (or the calling task) last waited."""
+        caller = (channel, who or asyncio.current_task())
         if self._seen.get(caller, self._counts[channel]) == self._counts[channel]:
             await self._wake(channel, seconds)
         told = self._seen.get(caller, -1) != self._counts[channel]
@@ -64,7 +64,7 @@ class News:
 
     def _remember(self, caller: tuple[str, Any]) -> None:
         if len(self._seen) > 1_000:
-            self._seen = {key: count for key, count in self._seen.items() if key[1] and not key[1].done()}
+            self._seen = {key: count for key, count in self._seen.items() if isinstance(key[1], str) or not key[1].done()}
         self._seen[caller] = self._counts[caller[0]]
 
     async def _listen(self) -> None:

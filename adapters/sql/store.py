@@ -75,8 +75,8 @@ class SqlStore:
                 await asyncio.wait([closing], timeout=10)
                 raise
 
-    async def changed(self, channel: str, wait_seconds: float) -> bool:
-        return await self.news.wait(channel, wait_seconds)
+    async def changed(self, channel: str, wait_seconds: float, who: str = "") -> bool:
+        return await self.news.wait(channel, wait_seconds, who)
 
     def committed(self) -> Committed:
         pool = self.engine.pool

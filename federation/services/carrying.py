@@ -1,0 +1,175 @@
+"""From an outcome of the planner to rows: placements with their new versions, and the orders that carry them out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
+
+from federation.domain.placement import UNNAMED, Ask, AskKind, Placement
+from federation.domain.records import OutboxRow
+from federation.domain.resources import parse_needed
+from federation.domain.workload import Component, Workload, WorkloadKind, WorkloadSpec
+from federation.planner.plan import Allotment
+from federation.ports import Ids
+
+WANTED = "federation.placement.wanted.v1"
+UNWANTED = "federation.placement.unwanted.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and under which decision rows are made."""
+
+    now_ms: int
+    decision: str
+    ids: Ids
+
+
+def request_of(component: Component) -> dict[str, int]:
+    """What one replica takes, in base units."""
+    return parse_needed(component.requests)
+
+
+def carried(
+    workload: Workload, before: Placement | None, allotment: Allotment, moment: Moment
+) -> tuple[Placement | None, OutboxRow | None]:
+    """The placement after *allotment*, and its order; (None, None) when nothing changes.
+
+    Versions that were never sent are taken back first: the caller drops their outbox rows with `cancel_waiting`.
+    """
+    spec = workload.spec
+    if allotment.replicas == 0:
+        return _ended(spec, before, moment)
+    if before is not None and not _differs(spec, before, allotment):
+        return None, None
+    placement = before.recalled() if before is not None else _new(workload, allotment.cluster, moment)
+    ask = _ask(spec, placement, allotment)
+    after = placement.deployed_by_caller(ask) if spec.kind is WorkloadKind.CALLER else placement.asking(ask)
+    after = replace(after, holds=_merged(after.holds, allotment.holds)).settled(UNNAMED, moment.now_ms)
+    return after, None if spec.kind is WorkloadKind.CALLER else _wanted(workload, after, ask, moment)
+
+
+def withdrawn(workload: Workload, before: Placement, moment: Moment) -> tuple[Placement, OutboxRow] | None:
+    """The placement shrunk to what is bound (3.5); None where it must stay whole: it has pods and may not lose some."""
+    spec = workload.spec
+    if before.bound == 0:
+        after, row = _ended(spec, before, moment)
+        if after is None:
+            return None
+        return (after, row) if row is not None else None
+    if spec.single or spec.kind is not WorkloadKind.DEPLOYMENT:
+        return None
+    last = before.asks[-1]
+    ask = Ask(before.version + 1, before.bound, AskKind.FLOOR, 0, 0, last.revision, last.requests)
+    after = before.recalled().asking(ask)
+    return after.settled(UNNAMED, moment.now_ms), _wanted(workload, after, ask, moment)
+
+
+def completions_shared(total: int, replicas: Mapping[str, int]) -> dict[str, int]:
+    """A Job's completions divided once, pro rata to *replicas*, by largest remainder; ties by name (3.6)."""
+    parties = sum(replicas.values())
+    shares = {cluster: total * count // parties for cluster, count in replicas.items()}
+    rest = total - sum(shares.values())
+    by_remainder = sorted(replicas, key=lambda cluster: (-(total * replicas[cluster] % parties), cluster))
+    for cluster in by_remainder[:rest]:
+        shares[cluster] += 1
+    return shares
+
+
+def _new(workload: Workload, cluster: str, moment: Moment) -> Placement:
+    return Placement(
+        id=moment.ids.new(),
+        workload=workload.id,
+        team=workload.spec.team,
+        cluster=cluster,
+        component=workload.spec.components[0].name,
+        created_ms=moment.now_ms,
+    )
+
+
+def _differs(spec: WorkloadSpec, before: Placement, allotment: Allotment) -> bool:
+    if before.ended or not before.asks:
+        return True
+    last = before.asks[-1]
+    asked = (last.replicas, last.revision, last.requests)
+    return asked != (allotment.replicas, spec.revision, request_of(spec.components[0]))
+
+
+def _ask(spec: WorkloadSpec, placement: Placement, allotment: Allotment) -> Ask:
+    request = request_of(spec.components[0])
+    version = placement.version + 1
+    return Ask(version, allotment.replicas, AskKind.WANTED, 0, allotment.surge, spec.revision, request)
+
+
+def _ended(
+    spec: WorkloadSpec, before: Placement | None, moment: Moment
+) -> tuple[Placement | None, OutboxRow | None]:
+    if before is None or before.ended:
+        return None, None
+    placement = before.recalled()
+    gone = Ask(before.version + 1, 0, AskKind.GONE, 0, 0, "", {})
+    if spec.kind is WorkloadKind.CALLER:
+        return placement.deployed_by_caller(gone).settled(UNNAMED, moment.now_ms), None
+    if not placement.asks and not placement.seen.live and not placement.bound:
+        unsent = replace(placement, version=gone.version, ended=True, released=True, holds={})
+        return unsent, None
+    doc = {"placement": before.id, "version": gone.version}
+    row = _row(before, gone.version, (UNWANTED, doc), moment)
+    return placement.asking(gone).settled(UNNAMED, moment.now_ms), row
+
+
+def _merged(holds: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return {node: holds.get(node, 0) + more.get(node, 0) for node in {*holds, *more}}
+
+
+def _wanted(workload: Workload, placement: Placement, ask: Ask, moment: Moment) -> OutboxRow:
+    spec = workload.spec
+    doc = {
+        "placement": placement.id,
+        "version": ask.version,
+        "workload": spec.name,
+        "team": spec.team,
+        "namespace": spec.team,
+        "name": spec.name,
+        "revision": ask.revision or spec.revision,
+        "replicas": ask.replicas,
+        "floorAtBound": ask.kind is AskKind.FLOOR,
+        "manifest": _manifest(spec, placement),
+    }
+    return _row(placement, ask.version, (WANTED, doc), moment)
+
+
+def _manifest(spec: WorkloadSpec, placement: Placement) -> dict[str, Any]:
+    manifest = dict(spec.manifest or {})
+    if placement.completions is None:
+        return manifest
+    return {**manifest, "spec": {**manifest.get("spec", {}), "completions": placement.completions}}
+
+
+def _row(placement: Placement, version: int, order: tuple[str, dict[str, Any]], moment: Moment) -> OutboxRow:
+    kind, doc = order
+    return OutboxRow(
+        cluster=placement.cluster,
+        placement=placement.id,
+        version=version,
+        type=kind,
+        doc=doc,
+        decision=moment.decision,
+        created_ms=moment.now_ms,
+    )
+
+
+def with_completions(
+    spec: WorkloadSpec, changed: Iterable[Placement], before: Iterable[Placement]
+) -> tuple[Placement, ...]:
+    """*changed* placements of a Job with their share of its completions; what was dealt out once stays (3.6)."""
+    placements = tuple(changed)
+    if spec.completions is None:
+        return placements
+    fresh = {each.cluster: each.wanted for each in placements if each.completions is None and each.wanted}
+    dealt = sum(each.completions or 0 for each in {each.id: each for each in (*before, *placements)}.values())
+    if not fresh:
+        return placements
+    shares = completions_shared(max(0, spec.completions - dealt), fresh)
+    return tuple(replace(each, completions=shares.get(each.cluster, each.completions)) for each in placements)

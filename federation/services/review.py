@@ -1,0 +1,169 @@
+"""What the world's news mean for workloads: a hold past its deadline is withdrawn, an end is noted, a loss wakes.
+
+Nothing is placed here: a workload that has to be planned again is marked with the reason, and the next cycle sees it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import structlog
+from msgspec.structs import replace
+
+from federation.domain.cluster import Cluster, ClusterPhase
+from federation.domain.placement import COMPLETE, FAILED, Placement
+from federation.domain.projection import with_change
+from federation.domain.workload import Workload, WorkloadKind, WorkloadPhase, WorkloadStep
+from federation.ports import Clock, Store, Transaction
+from federation.services.carrying import Moment, withdrawn
+from federation.services.image import Image
+
+AVOID_MS: Final = 10 * 60 * 1000
+LIMIT: Final = 1_000
+_ENDED: Final = (WorkloadPhase.COMPLETED, WorkloadPhase.FAILED)
+_log = structlog.get_logger(__name__)
+
+
+async def review(image: Image, store: Store, clock: Clock, deadline_seconds: float) -> None:
+    """Look at what the last refresh touched, and at holds whose time is up."""
+    now_ms = clock.now_ms()
+    overdue = {placement.workload for placement in _overdue(image, now_ms, deadline_seconds)}
+    touched = image.take_touched()
+    image.touched.update(touched[LIMIT:])
+    ids = sorted({*touched[:LIMIT], *overdue})
+    if not ids:
+        return
+    async with store.reader() as reader:
+        workloads = await reader.workloads_by_id(ids)
+        placements = await reader.placements_of([workload.id for workload in workloads])
+    for workload in workloads:
+        found = placements[workload.id]
+        late = [each for each in found if _is_overdue(image, each, now_ms, deadline_seconds) or _is_refused(each)]
+        late = [each for each in late if not _kept(workload, each)]
+        step = _looked_at(workload, found)
+        if step is not None or late or _is_over(workload, found):
+            await _settle(store, workload.id, [each.id for each in late], now_ms)
+
+
+def _overdue(image: Image, now_ms: int, deadline_seconds: float) -> Iterable[Placement]:
+    held = list(image.held.values())
+    return (placement for placement in held if _is_overdue(image, placement, now_ms, deadline_seconds))
+
+
+def _is_overdue(image: Image, placement: Placement, now_ms: int, deadline_seconds: float) -> bool:
+    """Whether replicas are held for longer than the deadline, in a cluster that is neither silent nor stale (3.5)."""
+    cluster = image.clusters.get(placement.cluster)
+    if cluster is None or cluster.phase is not ClusterPhase.READY or cluster.stale or image.is_silent(cluster):
+        return False
+    waits_since = max(placement.dispatched_ms, placement.held_since_ms)
+    is_sent = placement.dispatched_ms > 0 and not placement.ended and not placement.seen.autoscaled
+    return is_sent and placement.held > 0 and now_ms - waits_since > deadline_seconds * 1000
+
+
+def _is_refused(placement: Placement) -> bool:
+    """Whether the member refused the object itself: no pod is there, and none will be."""
+    return bool(placement.seen.refused_reason) and not placement.ended and not placement.seen.live and not placement.bound
+
+
+def _kept(workload: Workload, placement: Placement) -> bool:
+    """What cannot be withdrawn is only told of: whole StatefulSets and Jobs with pods, and what the caller deploys."""
+    if workload.spec.kind is WorkloadKind.CALLER or placement.ended:
+        return True
+    return placement.bound > 0 and workload.spec.kind is not WorkloadKind.DEPLOYMENT
+
+
+def _looked_at(workload: Workload, placements: Sequence[Placement]) -> WorkloadStep | None:
+    """The step that the placements' state means for the workload, if any."""
+    if workload.phase in (*_ENDED, WorkloadPhase.DELETING) or workload.queued:
+        return None
+    conditions = [placement.seen.condition for placement in placements if placement.completions is not None]
+    if conditions and FAILED in conditions:
+        return WorkloadStep.FAIL
+    if conditions and all(condition == COMPLETE for condition in conditions):
+        return WorkloadStep.COMPLETE
+    lives = workload.phase in (WorkloadPhase.PLACED, WorkloadPhase.DEGRADED)
+    if lives and sum(placement.wanted for placement in placements) < _promised(workload):
+        return WorkloadStep.LOSE
+    return None
+
+
+def _promised(workload: Workload) -> int:
+    """Replicas that a placed workload has somewhere; a degraded one is short already, and waits."""
+    return workload.spec.replicas if workload.phase is WorkloadPhase.PLACED else 0
+
+
+def _is_over(workload: Workload, placements: Sequence[Placement]) -> bool:
+    return workload.phase is WorkloadPhase.DELETING and not placements and workload.decided == workload.version
+
+
+async def _settle(store: Store, workload_id: str, late: Sequence[str], now_ms: int) -> None:
+    """One workload, under its locks: look again, and write what follows."""
+    async with store.transaction() as transaction:
+        placements = (await transaction.placements_of([workload_id]))[workload_id]
+        clusters = await transaction.lock_clusters([placement.cluster for placement in placements])
+        workloads = await transaction.lock_workloads([workload_id])
+        placements = (await transaction.placements_of([workload_id]))[workload_id]
+        workload = workloads.get(workload_id)
+        if workload is None or any(placement.cluster not in clusters for placement in placements):
+            return
+        if _is_over(workload, placements):
+            await transaction.remove_workloads([workload_id])
+            return
+        overdue = [placement for placement in placements if placement.id in late and not placement.ended]
+        after = _stepped(workload, placements, now_ms)
+        for placement in overdue:
+            after = await _withdraw(transaction, (after, placement), clusters, now_ms)
+        if after != workload:
+            await transaction.save_workloads([after])
+
+
+def _stepped(workload: Workload, placements: Sequence[Placement], now_ms: int) -> Workload:
+    step = _looked_at(workload, placements)
+    if step is None:
+        return workload
+    _log.info("workload changed by its members", workload=workload.id, name=workload.spec.name, step=step.value)
+    after = replace(workload.after(step), changed_ms=now_ms)
+    if step is not WorkloadStep.LOSE:
+        return after
+    running = sum(placement.wanted for placement in placements)
+    return replace(after, wake=f"{running} of {workload.spec.replicas} replicas have a cluster")
+
+
+async def _withdraw(
+    transaction: Transaction, subject: tuple[Workload, Placement], clusters: dict[str, Cluster], now_ms: int
+) -> Workload:
+    """Take back what the member did not bring up, avoid the cluster for a while, and have the rest planned again."""
+    workload, placement = subject
+    change = withdrawn(workload, placement, Moment(now_ms, workload.decision, _NO_IDS))
+    if change is None:
+        return workload
+    after, order = change
+    await transaction.cancel_waiting(placement.id)
+    cluster = clusters[placement.cluster]
+    held = with_change(cluster.held, placement.held_amounts(), after.held_amounts())
+    clusters[cluster.name] = replace(cluster, held=held, revision=cluster.revision + 1)
+    await transaction.save_clusters([clusters[cluster.name]])
+    await transaction.save_placements([(after, cluster.revision + 1)])
+    await transaction.enqueue([order])
+    why = told(placement)
+    _log.info("placement withdrawn", placement=placement.id, cluster=cluster.name, reason=why)
+    avoid = {**workload.avoid, cluster.name: now_ms + AVOID_MS}
+    return replace(workload, wake=why, avoid=avoid, reasons=(why,), changed_ms=now_ms)
+
+
+def told(placement: Placement) -> str:
+    """Why replicas were taken back from a cluster, in the member's own words where it gave any."""
+    seen = placement.seen
+    words = seen.refused_reason or seen.unschedulable_reason or "the member did not say why"
+    return f"{placement.cluster} did not run {placement.held} of {placement.wanted} replicas: {words}"
+
+
+class _NoIds:
+    """A withdrawal makes no new rows that need an id."""
+
+    def new(self) -> str:
+        raise AssertionError("a withdrawal makes nothing new")
+
+
+_NO_IDS: Final = _NoIds()
+
+

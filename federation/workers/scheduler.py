@@ -1,0 +1,96 @@
+"""The scheduler's loop: one leads by a lease and others stand by; cycles are woken by what changed."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from federation.domain.errors import Unavailable
+from federation.ports import Clock, Store
+from federation.services.metrics import CONFLICTS, CYCLE, DECISIONS, HELD, VIEW_AGE
+from federation.services.scheduling import Scheduler, Tools, run_cycle
+from federation.workers.supervisor import Health, back_off, pause
+
+LEASE: Final = "scheduler"
+LEASE_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 1.0
+VIEW_EVERY_SECONDS: Final = 0.2
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class SchedulerLoop:
+    """A scheduler and its claim to lead. A second leader would do no harm: the guards of a commit see to that."""
+
+    scheduler: Scheduler
+    tools: Tools
+    health: Health
+    holder: str
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until *stop*; the lease is given up at the end, so that another leads at once."""
+        failures = 0
+        try:
+            while not stop.is_set():
+                try:
+                    await self._turn(stop)
+                    failures = 0
+                    self.health.well("scheduler")
+                except Unavailable as error:
+                    failures += 1
+                    self.health.ill("scheduler", str(error))
+                    await pause(stop, back_off(failures))
+        finally:
+            await asyncio.shield(give_up(self.tools.store, LEASE, self.holder))
+
+    async def _turn(self, stop: asyncio.Event) -> None:
+        if not await leads(self.tools.store, self.tools.clock, LEASE, self.holder):
+            await pause(stop, LEASE_SECONDS / 5)
+            return
+        with CYCLE.time():
+            done = await run_cycle(self.scheduler, self.tools)
+        for decision in done.decided:
+            DECISIONS.labels(decision.outcome).inc()
+            _log.info("decided", workload=decision.workload, decision=decision.id, summary=decision.summary)
+        CONFLICTS.inc(len(done.dropped))
+        self._measure()
+        if not done.decided and not done.dropped:
+            await self._wait(stop)
+
+    def _measure(self) -> None:
+        image, now_ms = self.scheduler.image, self.tools.clock.now_ms()
+        HELD.set(sum(placement.held for placement in image.held.values()))
+        for name, cluster in image.clusters.items():
+            VIEW_AGE.labels(name).set(max(0, now_ms - cluster.observed_ms) / 1000)
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        """Until something is queued, or for a short while: then the view is looked at."""
+        waits = [
+            asyncio.ensure_future(self.tools.store.changed("queue", IDLE_SECONDS, self.holder)),
+            asyncio.ensure_future(stop.wait()),
+            asyncio.ensure_future(self._view_changed()),
+        ]
+        _, pending = await asyncio.wait(waits, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+
+    async def _view_changed(self) -> None:
+        """News of the view come with every batch of events: they wake a cycle at most so often."""
+        await asyncio.sleep(VIEW_EVERY_SECONDS)
+        await self.tools.store.changed("view", IDLE_SECONDS, self.holder)
+
+
+async def leads(store: Store, clock: Clock, lease: str, holder: str) -> bool:
+    """Take or renew a lease of the hub's own loops."""
+    async with store.transaction() as transaction:
+        return await transaction.take_lease(lease, holder, clock.now_ms(), LEASE_SECONDS)
+
+
+async def give_up(store: Store, lease: str, holder: str) -> None:
+    """Let another take the lease at once; when the store cannot be reached it runs out by itself."""
+    try:
+        async with store.transaction() as transaction:
+            await transaction.drop_lease(lease, holder)
+    except Unavailable as error:
+        _log.info("lease runs out by itself", lease=lease, error=str(error))
