@@ -7,11 +7,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from adapters.embedded.log import EmbeddedLog
 from adapters.embedded.log_writer import LogSettings
+from adapters.kafka.log import KafkaLog
+from adapters.kafka.settings import KafkaSettings
 from adapters.memory.log import MemoryLog
 from tests.contract.log_suite import LogSuite, World, make_message
+from tests.testbed.kafka import KafkaBroker
 
 
 class WallClock:
@@ -73,6 +79,29 @@ class EmbeddedWorld:
         return EmbeddedLog(self._path, WallClock(), LogSettings(retention_records=50, trim_every_records=90))
 
 
+class KafkaWorld:
+    """Breaks by freezing the broker: connections stay, answers do not come."""
+
+    def __init__(self, broker: KafkaBroker) -> None:
+        self._broker = broker
+        self.log = KafkaLog(KafkaSettings(bootstrap=broker.bootstrap, append_seconds=3.0))
+
+    async def break_down(self) -> None:
+        self._broker.pause()
+
+    async def mend(self) -> None:
+        self._broker.resume()
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self._broker.restart)
+
+    async def forget(self, topic: str) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._broker.bootstrap)
+        await admin.start()
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=6)})
+        await admin.close()
+
+
 class TestMemoryLog(LogSuite):
     @pytest.fixture
     async def world(self) -> AsyncIterator[World]:
@@ -85,5 +114,13 @@ class TestEmbeddedLog(LogSuite):
     @pytest.fixture
     async def world(self, tmp_path: Path) -> AsyncIterator[World]:
         world = EmbeddedWorld(tmp_path / "log.db")
+        yield world
+        await world.log.close()
+
+
+class TestKafkaLog(LogSuite):
+    @pytest.fixture
+    async def world(self, kafka: KafkaBroker) -> AsyncIterator[World]:
+        world = KafkaWorld(kafka)
         yield world
         await world.log.close()
