@@ -53,7 +53,7 @@ class Member:
         self.cluster = cluster
         self.gateway = SimulatedGateway(cluster, clock, self.keep)
         self._journal = Journal(cluster)
-        self._file = file
+        self.file = file
         self._clock = clock
         self._background = background
         self._ticked_ms = 0
@@ -62,7 +62,7 @@ class Member:
     def keep(self) -> None:
         """Write what changed, if anything did; what could not be written is written the next time."""
         if self._journal:
-            self._file.save(self.name, self._journal.pending())
+            self.file.save(self.name, self._journal.pending())
             self._journal.kept()
 
     def found(self) -> None:
@@ -90,7 +90,7 @@ class Member:
         """Keep what is left, and let go of the file."""
         await self.gateway.close()
         self.keep()
-        self._file.leave()
+        self.file.leave()
 
 
 async def open_members(

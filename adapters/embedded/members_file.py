@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS documents (
 """
 _PUT = "INSERT OR REPLACE INTO documents (cluster, kind, key, content) VALUES (?, ?, ?, ?)"
 _DROP = "DELETE FROM documents WHERE cluster = ? AND kind = ? AND key = ?"
-_LOCK_SECONDS = 5
+_LOCK_SECONDS = 2
 
 
 class MembersFile:
@@ -28,21 +28,11 @@ class MembersFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._users = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._connection = sqlite3.connect(
-                path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._open()
-        except sqlite3.Error as error:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = _connected(path)
+        except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"cannot open the simulated members in {path.name}: {error}") from error
-
-    def _open(self) -> None:
-        for statement in ("PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL"):
-            self._connection.execute(statement)
-        self._connection.execute("BEGIN EXCLUSIVE")
-        self._connection.execute(_SCHEMA)
-        self._connection.execute("COMMIT")
 
     def load(self, cluster: str) -> list[tuple[str, bytes]]:
         """(kind, content) of all documents of a cluster."""
@@ -74,3 +64,17 @@ class MembersFile:
         self._users -= 1
         if self._users == 0:
             self._connection.close()
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        for statement in ("PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL"):
+            connection.execute(statement)
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute(_SCHEMA)
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection

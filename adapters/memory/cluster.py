@@ -377,6 +377,8 @@ class SimulatedCluster:
         if key.namespace not in self.namespaces:
             raise Invalid(f'namespaces "{key.namespace}" not found', "/metadata/namespace")
         check(key, manifest, before)
+        if before is not None and before.manifest == manifest:
+            return before
         found = self._create(key, manifest) if before is None else self._update(before, manifest)
         self.touch_object(found)
         self.wake(found.uid)
@@ -441,6 +443,8 @@ class SimulatedCluster:
         """The ReplicaSet is no more."""
         del self.replica_sets[found.uid]
         self._sets[found.owner].pop(found.uid)
+        if not self._sets[found.owner]:
+            del self._sets[found.owner]
         self.touch(REPLICA_SETS, found.uid)
 
     def seen(self, found: SimObject) -> MemberObject:

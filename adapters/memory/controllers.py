@@ -6,7 +6,7 @@ Each looks at one object, compares what is with what should be, and does what is
 from typing import TYPE_CHECKING, Final
 
 from adapters.memory.cluster_manifests import rollout_room
-from adapters.memory.cluster_state import DEPLOYMENT, REPLICA_SETS, SimObject, SimPod, SimReplicaSet
+from adapters.memory.cluster_state import DEPLOYMENT, OBJECTS, REPLICA_SETS, SimObject, SimPod, SimReplicaSet
 
 if TYPE_CHECKING:
     from adapters.memory.cluster import SimulatedCluster
@@ -57,6 +57,7 @@ def _resize(cluster: "SimulatedCluster", found: SimReplicaSet, replicas: int) ->
         found.replicas = replicas
         found.generation += 1
         cluster.touch(REPLICA_SETS, found.uid)
+        cluster.touch(OBJECTS, found.owner)
     if found.observed < found.generation:
         cluster.after("replicaset", found.uid, cluster.timing.controller)
 

@@ -82,6 +82,7 @@ class SimulatedGateway:
         self._clock = clock
         self._commit = commit
         self._closed = False
+        self._watches: list[Watch] = []
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -89,6 +90,7 @@ class SimulatedGateway:
         """Everything first, then what changes, in batches."""
         watch = Watch()
         self.cluster.watchers.append(watch)
+        self._watches.append(watch)
         try:
             await self._enter("watch")
             for batch in self._listing():
@@ -103,6 +105,7 @@ class SimulatedGateway:
                     yield [self._change(kind, key) for kind, key in keys if self._tells(kind, key)]
         finally:
             self.cluster.watchers.remove(watch)
+            self._watches.remove(watch)
 
     async def _noted(self, watch: Watch) -> None:
         try:
@@ -233,7 +236,7 @@ class SimulatedGateway:
             if lease.holder and now < lease.renewed_ms + lease.seconds * 1000:
                 return None
             lease.holder, lease.transitions = holder, lease.transitions + 1
-        lease.renewed_ms, lease.seconds = now, seconds
+        lease.renewed_ms, lease.seconds = now, float(seconds)
         self.cluster.write_meta("lease")
         return await self._leave("lease", LeaseState(lease.uid, lease.transitions))
 
@@ -249,6 +252,8 @@ class SimulatedGateway:
     async def close(self) -> None:
         """Ends the watches."""
         self._closed = True
+        for watch in self._watches:
+            watch.ready.set()
 
     # --- around each call ----------------------------------------------------------------------------------------
 

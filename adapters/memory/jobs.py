@@ -33,11 +33,11 @@ def sync(cluster: "SimulatedCluster", uid: str) -> None:
 def _count(cluster: "SimulatedCluster", found: SimObject) -> None:
     before = (found.succeeded, found.failed)
     for pod in cluster.owned_pods(found.uid):
-        if pod.terminal and not pod.counted:
+        if not pod.live and not pod.counted:
             pod.counted = True
             cluster.touch(PODS, pod.uid)
             found.succeeded += pod.phase == "Succeeded"
-            found.failed += pod.phase == "Failed"
+            found.failed += pod.phase != "Succeeded"
     if before != (found.succeeded, found.failed):
         cluster.touch_object(found)
 
@@ -64,18 +64,18 @@ def _condition(found: SimObject) -> str:
 
 
 def _resize(cluster: "SimulatedCluster", found: SimObject, wanted: int) -> None:
-    """Terminating pods count: a Job makes no replacement before the old pod is gone or has failed."""
-    pods = [pod for pod in cluster.owned_pods(found.uid) if not pod.terminal]
+    """What others delete counts as failed and is replaced; what this deletes itself does not count."""
+    live = [pod for pod in cluster.owned_pods(found.uid) if pod.live]
     found.refusal = ""
-    for _ in range(wanted - len(pods)):
+    for _ in range(wanted - len(live)):
         name = pod_name(cluster, found.name)
         found.refusal = cluster.refusal(found.namespace, name)
         if found.refusal:
             cluster.after("job", found.uid, 1000)
             return
         cluster.create_pod(found.uid, found.namespace, name, cluster.template_of(found))
-    live = [pod for pod in pods if pod.live]
     for pod in sorted(live, key=lambda pod: (bool(pod.node), -pod.created))[: max(0, len(live) - wanted)]:
+        pod.counted = True
         cluster.delete_pod(pod)
 
 

@@ -41,8 +41,7 @@ def _against(cluster: "SimulatedCluster", shape: PodShape, node: SimNode) -> lis
         if taint.effect != "PreferNoSchedule" and not any(each.covers(taint) for each in shape.tolerations):
             if taint.key == CORDONED:
                 return ["node(s) were unschedulable"]
-            value = f": {taint.value}" if taint.value else ""
-            return [f"node(s) had untolerated taint {{{taint.key}{value}}}"]
+            return [f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"]
     if any(node.labels.get(name) != value for name, value in shape.node_selector.items()):
         return ["node(s) didn't match Pod's node affinity/selector"]
     used = cluster.usage.get(node.name, {})
