@@ -1,1 +1,1 @@
-"""The REST API: wire types, routes, problems, and the OpenAPI document made from them."""
+"""The REST API: one table of routes, from which the server, the roles and the published OpenAPI document are made."""

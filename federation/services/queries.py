@@ -27,7 +27,7 @@ from federation.services.views import (
     pool_view,
 )
 
-_ABOVE_ALL: Final = 2**62
+_BEFORE_ALL: Final = -1
 
 
 async def find_workload(store: Store, key: str, team: str | None) -> tuple[Workload, list[Placement]]:
@@ -78,9 +78,9 @@ async def list_clusters(store: Store, clock: Clock, silent_after_seconds: float)
     async with store.reader() as reader:
         clusters = await reader.clusters()
         census = _census(placement for placement, _ in await reader.placements_changed({}))
-        moment = await _moment(reader, clock, silent_after_seconds)
+        now = await moment(reader, clock, silent_after_seconds)
     ordered = sorted(clusters, key=lambda cluster: cluster.name)
-    return [cluster_view(cluster, census.get(cluster.name, Census()), moment) for cluster in ordered]
+    return [cluster_view(cluster, census.get(cluster.name, Census()), now) for cluster in ordered]
 
 
 async def find_cluster(store: Store, clock: Clock, silent_after_seconds: float, name: str) -> ClusterView:
@@ -89,10 +89,9 @@ async def find_cluster(store: Store, clock: Clock, silent_after_seconds: float, 
         cluster = await reader.cluster(name)
         if cluster is None:
             raise NotFound("no such cluster")
-        others = {other.name: _ABOVE_ALL for other in await reader.clusters() if other.name != name}
-        census = _census(placement for placement, _ in await reader.placements_changed(others))
-        moment = await _moment(reader, clock, silent_after_seconds)
-    return cluster_view(cluster, census.get(name, Census()), moment)
+        census = _census(placement for placement, _ in await reader.placements_changed({name: _BEFORE_ALL}))
+        now = await moment(reader, clock, silent_after_seconds)
+    return cluster_view(cluster, census.get(name, Census()), now)
 
 
 async def list_nodes(store: Store, name: str, page: tuple[str, int], *, all_teams: bool) -> tuple[list[NodeView], str]:
@@ -110,8 +109,8 @@ async def pool(store: Store, clock: Clock, silent_after_seconds: float) -> PoolV
     """The pool at this moment."""
     async with store.reader() as reader:
         clusters: list[Cluster] = await reader.clusters()
-        moment = await _moment(reader, clock, silent_after_seconds)
-    return pool_view(clusters, moment)
+        now = await moment(reader, clock, silent_after_seconds)
+    return pool_view(clusters, now)
 
 
 async def parked(store: Store, limit: int) -> list[ParkedView]:
@@ -127,7 +126,7 @@ async def _seen(reader: Reader, key: str, team: str | None) -> Workload:
     return workload
 
 
-async def _moment(reader: Reader, clock: Clock, silent_after_seconds: float) -> Moment:
+async def moment(reader: Reader, clock: Clock, silent_after_seconds: float) -> Moment:
     caught_up = {source: partition.caught_up_ms for source, partition in (await reader.partitions()).items()}
     return Moment(now_ms=clock.now_ms(), caught_up_ms=caught_up, silent_after_seconds=silent_after_seconds)
 

@@ -94,6 +94,20 @@ class ClusterView(View, frozen=True, kw_only=True):
     debt: dict[str, str]
 
 
+class ClusterNews(View, frozen=True, kw_only=True):
+    """What the live stream tells of a cluster that changed."""
+
+    name: str
+    phase: str
+    revision: int
+    cordoned: bool
+    silent: bool
+    stale: str | None
+    nodes: int
+    resources: dict[str, AmountsView]
+    debt: dict[str, str]
+
+
 class ClusterBrief(View, frozen=True, kw_only=True):
     """A line of the pool's list. *usable*: its free capacity counts."""
 
@@ -300,6 +314,21 @@ def cluster_view(cluster: Cluster, census: Census, moment: Moment) -> ClusterVie
         held=census.held,
         unbound=sum(pods.count for pods in cluster.unbound),
         orders=OrdersView(generation=cluster.generation, done=cluster.done) if cluster.acts else None,
+        debt=format_amounts(cluster.excess()),
+    )
+
+
+def cluster_news(cluster: Cluster, moment: Moment) -> ClusterNews:
+    """A changed cluster in short."""
+    return ClusterNews(
+        name=cluster.name,
+        phase=str(cluster.phase),
+        revision=cluster.revision,
+        cordoned=cluster.cordoned,
+        silent=moment.silent(cluster),
+        stale=cluster.stale or None,
+        nodes=cluster.nodes,
+        resources=amounts_view(cluster.known, cluster.used, cluster.held),
         debt=format_amounts(cluster.excess()),
     )
 

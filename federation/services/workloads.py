@@ -13,6 +13,7 @@ from federation.domain.records import Idempotent
 from federation.domain.workload import Workload, WorkloadKind, WorkloadPhase, WorkloadSpec, WorkloadStep
 from federation.ports import Transaction
 from federation.services.callers import Act, Caller, KeyReused, Ports, PreconditionFailed, audited
+from federation.services.views import workload_view
 
 LEASE_MS: Final = 10 * 60 * 1000
 KEY_LIFE_MS: Final = 24 * 60 * 60 * 1000
@@ -29,18 +30,23 @@ class Once:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """The workload's id; *replayed* when an earlier request under the same key had made it."""
+    """The workload's id, and what was first answered; *replayed* when an earlier request under the key had made it."""
 
     workload: str
+    answer: bytes
     replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Which workload, by id, and the version that the caller believes it has (None: any)."""
+    """Which workload, by id, and the versions at which the caller wants it touched (None: any)."""
 
     id: str
-    version: int | None = None
+    versions: frozenset[int] | None = None
+
+
+class _Answer(msgspec.Struct):
+    id: str
 
 
 async def create(ports: Ports, caller: Caller, spec: WorkloadSpec, once: Once | None = None) -> Created:
@@ -108,6 +114,7 @@ def _new(ports: Ports, spec: WorkloadSpec) -> Workload:
 
 async def _create(ports: Ports, caller: Caller, workload: Workload, once: Once | None) -> Created:
     now_ms = workload.created_ms
+    answer = msgspec.json.encode(workload_view(workload, ()))
     async with ports.store.transaction() as tx:
         if once is not None and (answered := await _known(tx, workload.spec.team, once, now_ms)) is not None:
             return answered
@@ -115,19 +122,11 @@ async def _create(ports: Ports, caller: Caller, workload: Workload, once: Once |
         act = Act(what="workload.create", target=workload.id, after=_recorded(workload))
         await tx.audit(audited(caller, act, now_ms))
         if once is not None:
-            await tx.remember(_answer(workload, once))
-    return Created(workload=workload.id)
-
-
-def _answer(workload: Workload, once: Once) -> Idempotent:
-    return Idempotent(
-        team=workload.spec.team,
-        key=once.key,
-        body=once.body,
-        status=202,
-        answer=workload.id.encode(),
-        at_ms=workload.created_ms,
-    )
+            team = workload.spec.team
+            await tx.remember(
+                Idempotent(team=team, key=once.key, body=once.body, status=202, answer=answer, at_ms=now_ms)
+            )
+    return Created(workload=workload.id, answer=answer)
 
 
 async def _answered(ports: Ports, team: str, once: Once) -> Created | None:
@@ -141,15 +140,16 @@ async def _known(tx: Transaction, team: str, once: Once, now_ms: int) -> Created
         return None
     if found.body != once.body:
         raise KeyReused("this idempotency key was used with another body")
-    return Created(workload=found.answer.decode(), replayed=True)
+    answer = msgspec.json.decode(found.answer, type=_Answer)
+    return Created(workload=answer.id, answer=found.answer, replayed=True)
 
 
 async def _locked(tx: Transaction, caller: Caller, target: Target) -> Workload:
     found = (await tx.lock_workloads([target.id])).get(target.id)
     if found is None or not caller.sees(found.spec.team):
         raise NotFound("no such workload")
-    if target.version is not None and target.version != found.version:
-        raise PreconditionFailed(f"the workload is at version {found.version}, not {target.version}")
+    if target.versions is not None and found.version not in target.versions:
+        raise PreconditionFailed(f"the workload is at version {found.version} now")
     return found
 
 

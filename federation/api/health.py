@@ -1,0 +1,46 @@
+"""Whether the process lives, whether it can serve, and what it measures."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from federation.api.calls import Call, json_response
+from federation.api.parts import Probe
+from federation.api.schemas import Health
+from federation.domain.errors import FederationError
+
+_PROBE_SECONDS: Final = 2.0
+
+
+async def get_livez(call: Call) -> web.Response:
+    return json_response(Health(status="ok", checks={}))
+
+
+async def get_readyz(call: Call) -> web.Response:
+    probes = call.parts.health
+    found = await asyncio.gather(*(_probed(probe) for probe in probes.values()))
+    checks = {name: wrong or "ok" for name, wrong in zip(probes, found, strict=True)}
+    failing = any(found) or call.api.hub.closed
+    return json_response(Health(status="failing" if failing else "ok", checks=checks), 503 if failing else 200)
+
+
+async def get_healthz(call: Call) -> web.Response:
+    return await get_readyz(call)
+
+
+async def get_metrics(call: Call) -> web.Response:
+    # Rendering walks all series; beside the loop it holds up nobody.
+    text = await asyncio.to_thread(generate_latest, REGISTRY)
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _probed(probe: Probe) -> str:
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            return await probe()
+    except TimeoutError:
+        return f"no answer within {_PROBE_SECONDS:g} s"
+    except FederationError as error:
+        return str(error) or type(error).__name__
