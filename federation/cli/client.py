@@ -14,7 +14,7 @@ from federation.cli.failures import USAGE, Failed, no_server, refused
 REQUEST_SECONDS: Final = 30.0
 STREAM_SILENCE_SECONDS: Final = 60.0
 _MOST_BYTES: Final = 64 * 2**20
-_PAGE: Final = 500
+PAGE: Final = 500
 _MOST_PAGES: Final = 10_000
 JSON: Final = "application/json"
 
@@ -68,11 +68,11 @@ class Client:
         """The body of one resource."""
         return self.call(Request(path=path, query=query)).body
 
-    def items(self, path: str, **query: str | None) -> Iterator[dict[str, Any]]:
-        """All items of a list, page by page."""
+    def items(self, path: str, *, limit: int | None = PAGE, **query: str | None) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page; lists that come whole take no *limit*."""
         after: str | None = None
         for _ in range(_MOST_PAGES):
-            page = self.get(path, **query, limit=str(_PAGE), after=after)
+            page = self.get(path, **query, limit=None if limit is None else str(limit), after=after)
             yield from page.get("items", ())
             after = page.get("next")
             if not after:

@@ -28,24 +28,15 @@ def refused(problem: Mapping[str, Any], status: int) -> Failed:
     """What a problem document (RFC 9457) says, for people."""
     slug = str(problem.get("type", "")).rpartition(":")[2]
     title, detail = str(problem.get("title") or f"HTTP {status}"), str(problem.get("detail") or "")
-    lines = [f"{title}: {detail}" if detail and detail != title else title, *_pointers(problem), *_advice(status)]
+    heading = f"{title}: {detail}" if detail and detail != title else title
+    pointer = [f"  at {problem['pointer']}"] if problem.get("pointer") else []
+    lines = [heading, *pointer, *_advice(status, problem)]
     return Failed("\n".join(lines), slug=slug)
 
 
-def _pointers(problem: Mapping[str, Any]) -> list[str]:
-    errors = problem.get("errors")
-    found = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else [dict(problem)]
-    lines = []
-    for error in found:
-        pointer, detail = error.get("pointer"), error.get("detail")
-        if pointer and detail and detail != problem.get("detail"):
-            lines.append(f"  {pointer}: {detail}")
-        elif pointer:
-            lines.append(f"  at {pointer}")
-    return lines
-
-
-def _advice(status: int) -> list[str]:
+def _advice(status: int, problem: Mapping[str, Any]) -> list[str]:
     if status == 401:
         return ["Give a token with --token or FEDERATION_TOKEN."]
+    if status >= 500 and problem.get("requestId"):
+        return [f"The server's log has it under request id {problem['requestId']}."]
     return []

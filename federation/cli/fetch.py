@@ -50,7 +50,7 @@ def rows(client: Client, what: Named, filters: Filters) -> list[Row]:
     if what.kind is Kind.CLUSTER:
         if what.name:
             return [client.get(f"/v1/clusters/{segment(what.name)}")]
-        return list(client.items("/v1/clusters"))
+        return list(client.items("/v1/clusters", limit=None))
     if what.kind is Kind.NODE:
         return _nodes(client, what.name, filters.cluster)
     if what.kind is Kind.DECISION:
@@ -76,7 +76,7 @@ def pool_rows(pool: Row) -> list[Row]:
 
 
 def _nodes(client: Client, name: str, cluster: str) -> list[Row]:
-    clusters = [cluster] if cluster else [str(row["name"]) for row in client.items("/v1/clusters")]
+    clusters = [cluster] if cluster else [str(row["name"]) for row in client.items("/v1/clusters", limit=None)]
     found = [
         {"cluster": at, **node}
         for at in clusters

@@ -117,4 +117,5 @@ def _plan_lines(name: str, found: Row, *, wide: bool) -> list[str]:
     explanation = found.get("explanation") or {}
     told = {*explanation.get("reasons", ()), explanation.get("summary")}
     reasons = [reason for reason in found.get("reasons", ()) if reason not in told]
-    return [shown(heading), *bullets(reasons), *explanation_lines(explanation, wide=wide)]
+    notes = [f"note: {text}" for text in found.get("notes", ())]
+    return [shown(heading), *bullets(reasons), *notes, *explanation_lines(explanation, wide=wide)]

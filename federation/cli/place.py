@@ -35,18 +35,18 @@ def place(session: Session, pods: Pods, places: Places, placing: Placing, name: 
     from federation.cli import outcome
     from federation.cli.output import note
     from federation.cli.progress import leaving_cleanly
-    from federation.cli.request import body_of, notes_of
+    from federation.cli.request import body_of
 
     seconds = placing.seconds
     body, client = body_of(name, pods, places), session.client()
     if placing.dry_run:
         outcome.plan(client, body, session.output)
         return
-    for text in notes_of(body):
-        note(f"note: {text}")
     with leaving_cleanly(body["name"]):
         request = outcome.request_for(client, body, replace=placing.replace, wait=placing.wait)
         workload = client.call(request).body
+        for text in workload.get("notes", ()):
+            note(f"note: {text}")
         outcome.follow(client, workload, placing.wait, seconds)
     outcome.show(client.get(f"/v1/workloads/{workload['id']}"), session.output, placing.wait)
 

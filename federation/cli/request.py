@@ -107,13 +107,6 @@ def body_of(name: str, pods: Pods, places: Places) -> Body:
     return {**made, **team, "priority": pods.priority, "placement": _rules(places)}
 
 
-def notes_of(body: Body) -> tuple[str, ...]:
-    """What the estimate for this workload leaves out."""
-    from federation.domain.manifest import from_manifest
-
-    return from_manifest(body["manifest"]).notes if body["manifest"] is not None else ()
-
-
 def _from_flags(name: str, pods: Pods, places: Places) -> Body:
     if not name:
         raise typer.BadParameter("give a NAME, or a manifest with -f")
@@ -148,7 +141,9 @@ def _from_file(name: str, pods: Pods, places: Places) -> Body:
         field_name = "parallelism" if str(facts.kind) == "Job" else "replicas"
         manifest = {**manifest, "spec": {**manifest["spec"], field_name: pods.replicas}}
         facts = _facts(manifest)
-    return {"name": facts.name, "manifest": facts.manifest}
+    # The server refuses a foreign namespace; it must not be dropped here without a word.
+    metadata = {**facts.manifest["metadata"], **({"namespace": facts.namespace} if facts.namespace else {})}
+    return {"name": facts.name, "manifest": {**facts.manifest, "metadata": metadata}}
 
 
 def _check_alone(pods: Pods, places: Places) -> None:
