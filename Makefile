@@ -11,7 +11,7 @@ export PYTHONPATH := $(CURDIR)
 .PHONY: run test check bench simulate cases pins clean
 
 run: .venv/.runtime
-	@$(BIN)/python -m federation up --listen 127.0.0.1:$(PORT)
+	@$(BIN)/federation up --listen 127.0.0.1:$(PORT)
 
 test: .venv/.dev
 	@$(BIN)/python -m tests.testbed.build || test "$${CI:-}" != true
@@ -32,7 +32,7 @@ bench: .venv/.dev
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 simulate: .venv/.dev
-	@$(BIN)/python -m federation simulate $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(BIN)/federation simulate $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
 
 # FILE is relative to where make is called from, which -C does not change.
 cases: .venv/.dev
@@ -57,6 +57,8 @@ pins: .venv/.dev
 .venv/.runtime: .venv/.venv requirements.txt
 	@echo "installing what federation runs on (pinned, hashed)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s/.venv/bin/python" -m federation "$$@"\n' "$(CURDIR)" "$(CURDIR)" > $(BIN)/federation
+	@chmod +x $(BIN)/federation
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.txt

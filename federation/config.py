@@ -3,7 +3,7 @@
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +65,7 @@ def load(environment: Mapping[str, str] | None = None, path: str = "") -> Settin
     environment = os.environ if environment is None else environment
     path = path or environment.get(PREFIX + "CONFIG", "")
     known = {each.name: each for each in fields(Settings)}
-    values = {name: value for name, value in _from_file(path, known).items()} if path else {}
+    values = dict(_from_file(path, known).items()) if path else {}
     for name, value in environment.items():
         key = name.removeprefix(PREFIX).lower()
         if name.startswith(PREFIX) and key in known:
@@ -106,3 +106,10 @@ def _checked(settings: Settings) -> Settings:
     if any(auth) and not all(auth):
         raise Invalid(f"{PREFIX}AUTH_ISSUER, _AUDIENCE and _JWKS belong together: set all three or none")
     return settings
+
+
+def with_overrides(settings: Settings, overrides: Mapping[str, str]) -> Settings:
+    """*settings* with what was given on the command line; empty strings were not given."""
+    kinds = {each.name: each.type for each in fields(Settings)}
+    given = {name: _typed(name, kinds[name], value) for name, value in overrides.items() if value}
+    return _checked(replace(settings, **given))

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
+from federation.domain.cloudevents import encode_headers
 from federation.domain.cluster import Cluster, Node
 from federation.domain.events import Envelope
 from federation.domain.member import Change, MemberObject, MemberPod, ObjectKey
@@ -69,6 +70,20 @@ class Message(Struct, frozen=True, kw_only=True):
     envelope: Envelope
     value: bytes
 
+    @property
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        """The headers on the wire."""
+        return encode_headers(self.envelope)
+
+
+class RawMessage(Struct, frozen=True, kw_only=True):
+    """A record that goes as it came: a parked event need not be a CloudEvent at all."""
+
+    topic: str
+    key: str
+    headers: tuple[tuple[str, bytes], ...]
+    value: bytes
+
 
 class Batch(Struct, frozen=True, kw_only=True):
     """Records of one poll, in offset order for each source.
@@ -106,7 +121,7 @@ PositionReader = Callable[[Sequence[str]], Any]
 class EventLog(Protocol):
     """Kafka, or its twin."""
 
-    async def append(self, messages: Sequence[Message]) -> None:
+    async def append(self, messages: Sequence[Message | RawMessage]) -> None:
         """Durably append, in order for each key; returns when all are acknowledged, raises Unavailable otherwise."""
 
     async def consume(self, group: str, topics: Sequence[str], positions: PositionReader) -> Consumer:
@@ -158,6 +173,11 @@ class Transaction(Protocol):
 
     async def park(self, parked: Sequence[Parked]) -> None: ...
 
+    async def parked_untold(self, limit: int) -> list[Parked]:
+        """Parked events that have not been published on the topic of parked events."""
+
+    async def mark_told(self, parked: Sequence[Parked], at_ms: int) -> None: ...
+
     # deciding
     async def lock_workloads(self, ids: Sequence[str]) -> dict[str, Workload]: ...
 
@@ -206,6 +226,13 @@ class Transaction(Protocol):
     async def generation(self) -> int: ...
 
     async def set_generation(self, generation: int) -> None: ...
+
+    # upkeep
+    async def expired(self, now_ms: int, limit: int) -> list[str]:
+        """Ids of workloads whose lease ran out."""
+
+    async def prune(self, before_ms: int, limit: int) -> int:
+        """Delete explanations, decisions, cycles, parked events, answers and released placements older than that."""
 
     # leases of the hub's own loops
     async def take_lease(self, name: str, holder: str, now_ms: int, seconds: float) -> bool: ...

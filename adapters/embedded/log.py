@@ -11,9 +11,9 @@ import msgspec
 from adapters.embedded.log_file import LogFile, Row, Topic
 from adapters.embedded.log_writer import Append, LogSettings, Writer
 from adapters.memory.log_groups import Groups, LocalConsumer
-from federation.domain.cloudevents import MAX_BODY_BYTES, encode_headers
+from federation.domain.cloudevents import MAX_BODY_BYTES
 from federation.domain.errors import Invalid, Unavailable
-from federation.ports import Clock, Message, PositionReader, Record
+from federation.ports import Clock, Message, PositionReader, RawMessage, Record
 
 CLOSE_SECONDS: Final = 10.0
 _headers_encoder = msgspec.msgpack.Encoder()
@@ -32,7 +32,7 @@ class EmbeddedLog:
         self._writer = Writer(self._file, clock, self._settings, self._moved)
         self._open = True
 
-    async def append(self, messages: Sequence[Message]) -> None:
+    async def append(self, messages: Sequence[Message | RawMessage]) -> None:
         if not self._open:
             raise Unavailable("the event log is closed")
         if not messages:
@@ -91,8 +91,8 @@ class EmbeddedLog:
         self._groups.wake()
 
 
-def row_of(message: Message) -> Row:
+def row_of(message: Message | RawMessage) -> Row:
     if len(message.value) > MAX_BODY_BYTES:
         raise Invalid(f"a record is longer than {MAX_BODY_BYTES} bytes")
-    headers = _headers_encoder.encode(encode_headers(message.envelope))
+    headers = _headers_encoder.encode(message.headers)
     return Row(message.topic, message.key.encode(), headers, message.value)

@@ -10,7 +10,7 @@ from adapters.kafka.producer import Appender
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import Topics
 from federation.domain.errors import Unavailable
-from federation.ports import Message, PositionReader
+from federation.ports import Message, PositionReader, RawMessage
 
 
 class KafkaLog:
@@ -22,7 +22,7 @@ class KafkaLog:
         self._appender = Appender(settings, self._topics)
         self._consumers: list[KafkaConsumer] = []
 
-    async def append(self, messages: Sequence[Message]) -> None:
+    async def append(self, messages: Sequence[Message | RawMessage]) -> None:
         await self._appender.append(messages)
 
     async def consume(self, group: str, topics: Sequence[str], positions: PositionReader) -> KafkaConsumer:

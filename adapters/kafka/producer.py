@@ -4,16 +4,16 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from adapters.kafka.settings import KafkaSettings
 from adapters.kafka.topics import MAX_MESSAGE_BYTES, Topics
-from federation.domain.cloudevents import MAX_BODY_BYTES, encode_headers
+from federation.domain.cloudevents import MAX_BODY_BYTES
 from federation.domain.errors import Invalid, Unavailable
-from federation.ports import Message
+from federation.ports import Message, RawMessage
 
 BATCH_BYTES: Final = 256 * 1024
 STOP_SECONDS: Final = 2.0
@@ -32,10 +32,10 @@ class Appender:
         self._settings = settings
         self._topics = topics
         self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
+        self._preparing: asyncio.Task[None] | None = None
         self._timeouts = 0
 
-    async def append(self, messages: Sequence[Message]) -> None:
+    async def append(self, messages: Sequence[Message | RawMessage]) -> None:
         """Raises Unavailable when not all were acknowledged in time; some may have been, or may still be written."""
         if any(len(message.value) > MAX_BODY_BYTES for message in messages):
             raise Invalid(f"a record is longer than {MAX_BODY_BYTES} bytes")
@@ -55,19 +55,20 @@ class Appender:
 
     async def close(self) -> None:
         """Let go of the producer, with what it could not deliver."""
+        if self._preparing is not None:
+            await asyncio.wait([self._preparing], timeout=STOP_SECONDS)
         producer, self._producer, self._timeouts = self._producer, None, 0
         if producer is not None:
             await stop(producer)
 
-    async def _append(self, messages: Sequence[Message]) -> None:
-        await self._topics.ensure(message.topic for message in messages)
-        producer = self._producer or await self._start()
+    async def _append(self, messages: Sequence[Message | RawMessage]) -> None:
+        producer = await self._ready({message.topic for message in messages})
         futures = [
             await producer.send(
                 message.topic,
                 key=message.key.encode(),
                 value=message.value,
-                headers=list(encode_headers(message.envelope)),
+                headers=list(message.headers),
             )
             for message in messages
         ]
@@ -79,27 +80,43 @@ class Appender:
         for future in futures:
             future.result()
 
-    async def _start(self) -> AIOKafkaProducer:
-        async with self._starting:
+    async def _ready(self, topics: set[str]) -> AIOKafkaProducer:
+        while self._producer is None or not self._topics.knows(topics):
+            if self._preparing is None:
+                self._preparing = asyncio.create_task(self._prepare(topics))
+                self._preparing.add_done_callback(self._prepared)
+            # Shielded: aiokafka leaks its connection where it is cancelled while it connects.
+            await asyncio.shield(self._preparing)
+        return self._producer
+
+    async def _prepare(self, topics: set[str]) -> None:
+        async with asyncio.timeout(self._settings.start_seconds):
+            await self._topics.ensure(topics)
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    **self._settings.client(),
-                    acks="all",
-                    enable_idempotence=True,
-                    linger_ms=self._settings.linger_milliseconds,
-                    max_batch_size=BATCH_BYTES,
-                    max_request_size=MAX_MESSAGE_BYTES,
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await stop(producer)
-                    raise
-                self._producer = producer
-            return self._producer
+                self._producer = await self._start()
+
+    def _prepared(self, task: "asyncio.Task[None]") -> None:
+        self._preparing = None
+        retrieve(task)
+
+    async def _start(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **self._settings.client(),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=self._settings.linger_milliseconds,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=MAX_MESSAGE_BYTES,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await stop(producer)
+            raise
+        return producer
 
 
-def retrieve(future: "asyncio.Future[object]") -> None:
+def retrieve(future: "asyncio.Future[Any]") -> None:
     """See the outcome of a future that nobody may wait for any more, else asyncio logs it as lost."""
     if not future.cancelled():
         future.exception()

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from zlib import crc32
 
 from adapters.memory.log_groups import Groups, LocalConsumer
-from federation.domain.cloudevents import MAX_BODY_BYTES, encode_headers
+from federation.domain.cloudevents import MAX_BODY_BYTES
 from federation.domain.errors import Invalid, Unavailable
-from federation.ports import Clock, Message, PositionReader, Record
+from federation.ports import Clock, Message, PositionReader, RawMessage, Record
 
 
 class MemoryLog:
@@ -21,13 +21,13 @@ class MemoryLog:
         self._up = True
         self._groups = Groups(self)
 
-    async def append(self, messages: Sequence[Message]) -> None:
+    async def append(self, messages: Sequence[Message | RawMessage]) -> None:
         if not self._up:
             raise Unavailable("the event log is down")
         if any(len(message.value) > MAX_BODY_BYTES for message in messages):
             raise Invalid(f"a record is longer than {MAX_BODY_BYTES} bytes")
         for message in messages:
-            self.append_raw(message.topic, message.key, encode_headers(message.envelope), message.value)
+            self.append_raw(message.topic, message.key, message.headers, message.value)
 
     async def consume(self, group: str, topics: Sequence[str], positions: PositionReader) -> LocalConsumer:
         if not self._up:

@@ -50,7 +50,8 @@ def placement_row(placement: Placement, revision: int) -> tuple[Any, ...]:
 def workload_row(workload: Workload) -> tuple[Any, ...]:
     spec = workload.spec
     phase = workload.phase.value
-    return (workload.id, spec.team, spec.name, phase, int(workload.queued), spec.priority, text(workload))
+    key = (workload.id, spec.team, spec.name, phase)
+    return (*key, int(workload.queued), spec.priority, workload.lease_until_ms or 0, text(workload))
 
 
 def cycle_row(cycle: Cycle) -> tuple[Any, ...]:

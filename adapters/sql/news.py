@@ -64,7 +64,9 @@ class News:
 
     def _remember(self, caller: tuple[str, Any]) -> None:
         if len(self._seen) > 1_000:
-            self._seen = {key: count for key, count in self._seen.items() if isinstance(key[1], str) or not key[1].done()}
+            self._seen = {
+                key: count for key, count in self._seen.items() if isinstance(key[1], str) or not key[1].done()
+            }
         self._seen[caller] = self._counts[caller[0]]
 
     async def _listen(self) -> None:

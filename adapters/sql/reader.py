@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,6 +19,7 @@ from adapters.sql.tables import (
     placements,
     workloads,
 )
+from adapters.sql.upkeep import parked_from
 from federation.domain.cluster import Cluster, Node
 from federation.domain.placement import Placement
 from federation.domain.records import Decision, Explanation, Parked, Partition
@@ -148,18 +148,7 @@ class SqlReader(ViewReads):
 
     async def parked(self, limit: int) -> list[Parked]:
         rows = await self.connection.execute(select(parked_events).order_by(parked_events.c.at_ms.desc()).limit(limit))
-        return [
-            Parked(
-                source=row.source,
-                offset=row.position,
-                at_ms=row.at_ms,
-                reason=row.reason,
-                key=row.key,
-                headers=msgspec.json.decode(row.headers, type=tuple[tuple[str, bytes], ...]),
-                value=row.value,
-            )
-            for row in rows
-        ]
+        return [parked_from(row) for row in rows]
 
     async def counts(self) -> dict[str, int]:
         phases = await self.connection.execute(select(workloads.c.phase, func.count()).group_by(workloads.c.phase))

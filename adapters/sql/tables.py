@@ -57,10 +57,12 @@ workloads = _table(
     _text("phase"),
     _big("queued"),
     _big("priority"),
+    _big("lease_until_ms"),
     _text("doc"),
     UniqueConstraint("team", "name", name="workloads_name"),
     Index("workloads_queue", "queued", "priority", "id"),
     Index("workloads_phase", "phase", "id"),
+    Index("workloads_lease", "lease_until_ms"),
 )
 
 cycles = _table("cycles", _text("id", key=True), _big("at_ms"), _text("doc"))
@@ -75,6 +77,7 @@ decisions = _table(
     _big("at_ms"),
     _text("doc"),
     Index("decisions_of_workload", "workload", "id"),
+    Index("decisions_by_time", "at_ms"),
 )
 
 outbox = _table(
@@ -105,7 +108,9 @@ parked_events = _table(
     _text("key"),
     _text("headers"),
     Column("value", LargeBinary, nullable=False),
+    _big("told_ms"),
     Index("parked_by_time", "at_ms"),
+    Index("parked_to_tell", "told_ms"),
 )
 
 idempotency = _table(

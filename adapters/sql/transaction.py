@@ -26,6 +26,7 @@ from adapters.sql.tables import (
     placements,
     workloads,
 )
+from adapters.sql.upkeep import UpkeepVerbs
 from federation.domain.cluster import Cluster, Node
 from federation.domain.errors import Conflict, StaleOffset
 from federation.domain.placement import Placement
@@ -118,10 +119,21 @@ class IngestVerbs:
 
     async def park(self, parked: Sequence[Parked]) -> None:
         rows = [
-            (event.source, event.offset, event.at_ms, event.reason, event.key, codec.text(event.headers), event.value)
+            (
+                event.source,
+                event.offset,
+                event.at_ms,
+                event.reason,
+                event.key,
+                codec.text(event.headers),
+                event.value,
+                0,
+            )
             for event in parked
         ]
         await insert(self.connection, parked_events, rows, ignore=True)
+        if rows:
+            self.channels.add("outbox")
 
 
 class DecideVerbs(IngestVerbs):
@@ -157,7 +169,7 @@ class DecideVerbs(IngestVerbs):
         await insert(self.connection, decisions, [codec.decision_row(decision) for decision in made])
 
 
-class SqlTransaction(DecideVerbs, OutboxVerbs):
+class SqlTransaction(DecideVerbs, OutboxVerbs, UpkeepVerbs):
     """All of `ports.Transaction`."""
 
     def reader(self) -> SqlReader:

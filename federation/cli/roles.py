@@ -1,7 +1,100 @@
 """The roles of the program as commands: what serves, works, acts, migrates, checks and simulates."""
 
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from federation.config import Settings
+
+Role = Callable[["Settings", asyncio.Event], Awaitable[None]]
+Config = Annotated[str, typer.Option("--config", help="A TOML file of settings.", envvar="FEDERATION_CONFIG")]
+Listen = Annotated[str, typer.Option("--listen", help="host:port to serve on (FEDERATION_LISTEN).")]
+DataDir = Annotated[str, typer.Option("--data-dir", help="Where the embedded default keeps its files.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the roles to the command line."""
+    for command in (up, serve, work, migrate):
+        app.command(rich_help_panel="Roles")(command)
+
+
+def up(config: Config = "", listen: Listen = "", data_dir: DataDir = "") -> None:
+    """Run everything in one process: SQLite, a log of its own and six simulated clusters."""
+    from federation import bootstrap
+
+    _run(bootstrap.up, config, {"listen": listen, "data_dir": data_dir}, greet=True)
+
+
+def serve(config: Config = "", listen: Listen = "") -> None:
+    """Serve the REST API on a database and a log that other processes work on."""
+    from federation import bootstrap
+
+    _run(bootstrap.serve, config, {"listen": listen})
+
+
+def work(config: Config = "") -> None:
+    """Run the hub's loops: ingester, scheduler, dispatcher, clock."""
+    from federation import bootstrap
+
+    _run(bootstrap.work, config, {})
+
+
+def migrate(config: Config = "") -> None:
+    """Bring the database's schema to the version that this program needs."""
+    from adapters.sql import schema
+
+    async def role(settings: "Settings", _stop: asyncio.Event) -> None:
+        await schema.migrate(settings.database)
+        typer.echo("the schema is current")
+
+    _run(role, config, {})
+
+
+def _run(role: Role, config: str, overrides: dict[str, str], *, greet: bool = False) -> None:
+    """Run a role until it ends or is told to stop; a refusal is one line and status 1."""
+    import uvloop
+
+    from adapters.telemetry import set_up_logs
+    from federation.config import load, with_overrides
+    from federation.domain.errors import FederationError
+
+    try:
+        settings = with_overrides(load(path=config), overrides)
+        set_up_logs(settings.log_format, settings.log_level)
+        if greet:
+            _greet(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_told(role, settings))
+    except* FederationError as group:
+        for error in group.exceptions:
+            typer.echo(f"federation: {error}", err=True)
+        sys.exit(1)
+
+
+async def _until_told(role: Role, settings: "Settings") -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await role(settings, stop)
+
+
+def _greet(settings: "Settings") -> None:
+    host, port = settings.address
+    server = "" if (host, port) == ("127.0.0.1", 8080) else f" --server http://{host}:{port}"
+    launcher = Path(sys.prefix, "bin", "federation")
+    program = os.path.relpath(launcher) if launcher.exists() else f"{sys.executable} -m federation"
+    lines = (
+        f"Federation serves on http://{host}:{port} with {settings.members} simulated clusters; data in {settings.data_dir}",
+        "Try, in another terminal:",
+        f"  {program} get clusters{server}",
+        f"  {program} place web --replicas 40 --cpu 500m --memory 1Gi --spread region:2{server}",
+        f"  {program} explain web{server}",
+    )
+    typer.echo("\n".join(lines), err=True)

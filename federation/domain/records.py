@@ -4,6 +4,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from federation.domain.workload import WorkloadSpec
+
 
 class Partition(Struct, frozen=True):
     """A source of the log: the next offset to read (-1: no row yet), and when its consumer last stood at its end."""
@@ -86,7 +88,11 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """One decision: its own differences from the shared explanation, and the summary that a person reads first."""
+    """One decision: its own differences from the shared explanation, and the summary that a person reads first.
+
+    *spec* is what was decided on, without the manifest: with the columns of the explanation it is enough to decide
+    again.
+    """
 
     id: str
     workload: str
@@ -95,6 +101,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     at_ms: int
     version: int
     total: int
+    spec: WorkloadSpec
     outcome: str
     placed: dict[str, int]
     previous: dict[str, int]

@@ -180,6 +180,10 @@ class Workload(Struct, frozen=True, kw_only=True):
     changed_ms: int = 0
     lease_until_ms: int | None = None
 
+    def with_version(self, version: int, now_ms: int, reason: str) -> "Workload":
+        """The workload at a new version of its spec, and why."""
+        return msgspec.structs.replace(self, version=version, changed_ms=now_ms, reasons=(reason,))
+
     @property
     def queued(self) -> bool:
         """Whether the scheduler has to look at it."""

@@ -102,9 +102,7 @@ def _ask(spec: WorkloadSpec, placement: Placement, allotment: Allotment) -> Ask:
     return Ask(version, allotment.replicas, AskKind.WANTED, 0, allotment.surge, spec.revision, request)
 
 
-def _ended(
-    spec: WorkloadSpec, before: Placement | None, moment: Moment
-) -> tuple[Placement | None, OutboxRow | None]:
+def _ended(spec: WorkloadSpec, before: Placement | None, moment: Moment) -> tuple[Placement | None, OutboxRow | None]:
     if before is None or before.ended:
         return None, None
     placement = before.recalled()

@@ -129,7 +129,8 @@ def _completed_orders(orders: Sequence[OutboxRow], placements: Sequence[Placemen
 def _summed(
     locked: Locked, before: Mapping[str, Placement], placements: tuple[Placement, ...], orders: tuple[OutboxRow, ...]
 ) -> Change:
-    clusters, raised = {}, set()
+    clusters: dict[str, Cluster] = {}
+    raised: set[str] = set()
     for placement in placements:
         cluster = clusters.get(placement.cluster, locked.clusters[placement.cluster])
         old = before.get(placement.cluster)
@@ -148,7 +149,9 @@ def _refused(locked: Locked, change: Change, basis: Basis) -> str:
         cluster = locked.clusters[name]
         if basis.guards.get(name) != (cluster.definition, cluster.decisions - (name in locked.raised)):
             return f"{name} was changed or decided upon meanwhile"
-        request = {resource for placement in change.placements if placement.cluster == name for resource in placement.request}
+        request = {
+            resource for placement in change.placements if placement.cluster == name for resource in placement.request
+        }
         excess = sorted(change.clusters[name].excess().keys() & request)
         if excess:
             return f"{name} has too little {', '.join(excess)} left"
@@ -170,8 +173,17 @@ def _take_over(locked: Locked, change: Change) -> None:
 
 def _decide(locked: Locked, outcome: Outcome, cycle: Cycle, decision_id: str) -> Decision:
     workload = locked.workloads[outcome.workload]
-    previous = {placement.cluster: placement.wanted for placement in locked.placements[workload.id] if placement.wanted}
-    decision = Decision(
+    decision = decision_of(workload, locked.placements[workload.id], outcome, (decision_id, cycle))
+    locked.workloads[workload.id] = _decided(workload, outcome, decision)
+    return decision
+
+
+def decision_of(
+    workload: Workload, placements: Sequence[Placement], outcome: Outcome, made: tuple[str, Cycle]
+) -> Decision:
+    """The record of *outcome*; *made* is its id and the cycle that it came out of."""
+    decision_id, cycle = made
+    return Decision(
         id=decision_id,
         workload=workload.id,
         cycle=cycle.id,
@@ -179,15 +191,14 @@ def _decide(locked: Locked, outcome: Outcome, cycle: Cycle, decision_id: str) ->
         at_ms=cycle.at_ms,
         version=outcome.version,
         total=workload.spec.replicas,
+        spec=replace(workload.spec, manifest=None),
         outcome=outcome.status,
         placed={allotment.cluster: allotment.replicas for allotment in outcome.allotments if allotment.replicas},
-        previous=previous,
+        previous={each.cluster: each.wanted for each in placements if each.wanted},
         own=outcome.own,
         reasons=outcome.reasons,
         summary=outcome.summary,
     )
-    locked.workloads[workload.id] = _decided(workload, outcome, decision)
-    return decision
 
 
 def _decided(workload: Workload, outcome: Outcome, decision: Decision) -> Workload:

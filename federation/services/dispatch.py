@@ -118,7 +118,7 @@ def _is_due(cluster: Cluster, now_ms: int) -> bool:
     wait_ms = min(1_000 * 2 ** min(reception.resync_tries, 10), LONGEST_BACK_OFF_MS)
     if reception.resync and reception.mending and now_ms - cluster.observed_ms < RESYNC_RUNS_MS:
         wait_ms = LONGEST_BACK_OFF_MS
-    return now_ms - reception.resync_asked_ms >= wait_ms
+    return bool(now_ms - reception.resync_asked_ms >= wait_ms)
 
 
 async def _ask(transaction: Transaction, name: str, now_ms: int) -> int:

@@ -61,7 +61,9 @@ def _is_overdue(image: Image, placement: Placement, now_ms: int, deadline_second
 
 def _is_refused(placement: Placement) -> bool:
     """Whether the member refused the object itself: no pod is there, and none will be."""
-    return bool(placement.seen.refused_reason) and not placement.ended and not placement.seen.live and not placement.bound
+    return (
+        bool(placement.seen.refused_reason) and not placement.ended and not placement.seen.live and not placement.bound
+    )
 
 
 def _kept(workload: Workload, placement: Placement) -> bool:
@@ -165,5 +167,3 @@ class _NoIds:
 
 
 _NO_IDS: Final = _NoIds()
-
-

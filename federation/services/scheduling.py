@@ -155,5 +155,3 @@ def _remember(scheduler: Scheduler, done: Done) -> None:
         _log.info("decision dropped", workload=workload, reason=reason, times=scheduler.drops[workload])
     if len(scheduler.drops) > 10_000:
         scheduler.drops.clear()
-
-

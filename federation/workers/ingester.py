@@ -111,5 +111,3 @@ def _count(report: Report) -> None:
     for reason in report.parked:
         EVENTS.labels("parked").inc()
         _log.warning("event parked", reason=reason)
-
-

@@ -29,7 +29,9 @@ class Health:
         self.troubles[worker] = why
 
 
-async def supervise(loops: Mapping[str, Loop], stop: asyncio.Event, health: Health, drain_seconds: float = 10.0) -> None:
+async def supervise(
+    loops: Mapping[str, Loop], stop: asyncio.Event, health: Health, drain_seconds: float = 10.0
+) -> None:
     """Run *loops* until *stop*; each is told to stop and has *drain_seconds* to finish what it has begun."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_kept_alive(name, loop, stop, health), name=name) for name, loop in loops.items()]

@@ -52,6 +52,7 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_index("decisions_of_workload", "decisions", ["workload", "id"])
+    op.create_index("decisions_by_time", "decisions", ["at_ms"])
 
     op.create_table(
         "explanations",
@@ -129,10 +130,12 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("headers", sa.Text(), nullable=False),
         sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.Column("told_ms", BIG, nullable=False),
         sa.PrimaryKeyConstraint("source", "position"),
         sqlite_strict=True,
     )
     op.create_index("parked_by_time", "parked_events", ["at_ms"])
+    op.create_index("parked_to_tell", "parked_events", ["told_ms"])
 
     op.create_table(
         "partitions",
@@ -164,16 +167,19 @@ def upgrade() -> None:
         sa.Column("phase", sa.Text(), nullable=False),
         sa.Column("queued", BIG, nullable=False),
         sa.Column("priority", BIG, nullable=False),
+        sa.Column("lease_until_ms", BIG, nullable=False),
         sa.Column("doc", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("team", "name", name="workloads_name"),
         sqlite_strict=True,
     )
     op.create_index("workloads_phase", "workloads", ["phase", "id"])
+    op.create_index("workloads_lease", "workloads", ["lease_until_ms"])
     op.create_index("workloads_queue", "workloads", ["queued", "priority", "id"])
 
 
 def downgrade() -> None:
+    op.drop_index("workloads_lease", "workloads")
     op.drop_index("workloads_queue", "workloads")
     op.drop_index("workloads_phase", "workloads")
 
@@ -183,6 +189,7 @@ def downgrade() -> None:
 
     op.drop_table("placements")
     op.drop_table("partitions")
+    op.drop_index("parked_to_tell", "parked_events")
     op.drop_index("parked_by_time", "parked_events")
 
     op.drop_table("parked_events")
@@ -198,6 +205,7 @@ def downgrade() -> None:
     op.drop_table("leases")
     op.drop_table("idempotency")
     op.drop_table("explanations")
+    op.drop_index("decisions_by_time", "decisions")
     op.drop_index("decisions_of_workload", "decisions")
 
     op.drop_table("decisions")

@@ -1,0 +1,239 @@
+"""The one composition root: settings to adapters, services and the loops of a role. Tests compose with it too."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from adapters.embedded.log import EmbeddedLog
+from adapters.embedded.members import open_members
+from adapters.kafka.log import KafkaLog
+from adapters.kafka.settings import KafkaSettings
+from adapters.sql.schema import migrate, require_current
+from adapters.sql.store import SqlStore, open_store
+from adapters.system import SystemClock, Threads, Ulids
+from federation.api.app import make_app
+from federation.api.parts import ApiParts, ApiSettings, AuthSettings, Foreseen
+from federation.config import Settings
+from federation.domain.errors import Invalid, Unavailable
+from federation.domain.records import Decision, Explanation
+from federation.domain.workload import WorkloadSpec
+from federation.planner.explain import merge, recompute
+from federation.ports import ClusterGateway, EventLog
+from federation.services.agent import AgentParts, AgentSettings
+from federation.services.foresight import Foreseer
+from federation.services.image import Image
+from federation.services.scheduling import Scheduler, Tools
+from federation.workers.agent import run_agent
+from federation.workers.clock import ClockLoop
+from federation.workers.dispatcher import DispatcherLoop
+from federation.workers.ingester import Ingester
+from federation.workers.scheduler import SchedulerLoop
+from federation.workers.supervisor import Health, Loop, supervise
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Hub:
+    """What the hub's roles share in one process."""
+
+    settings: Settings
+    store: SqlStore
+    log: EventLog
+    compute: Threads
+    clock: SystemClock = field(default_factory=SystemClock)
+    ids: Ulids = field(default_factory=Ulids)
+    health: Health = field(default_factory=Health)
+    holder: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{Ulids().new()[-6:]}")
+
+    def image(self) -> Image:
+        return Image(self.settings.silent_after_seconds)
+
+
+@asynccontextmanager
+async def open_hub(settings: Settings, log: EventLog | None = None) -> AsyncIterator[Hub]:
+    """The hub's parts, closed again in reverse; the schema must be there."""
+    async with AsyncExitStack() as stack:
+        store = await open_store(settings.database)
+        stack.push_async_callback(store.close)
+        await require_current(store.engine)
+        compute = Threads()
+        stack.callback(compute.close)
+        opened = log or open_log(settings)
+        stack.push_async_callback(opened.close)
+        yield Hub(settings, store, opened, compute)
+
+
+def open_log(settings: Settings) -> EventLog:
+    """Kafka where a bootstrap address is set, else the log of this process in the data directory."""
+    if not settings.kafka_bootstrap:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        return EmbeddedLog(settings.data_dir / "log.db", SystemClock())
+    return KafkaLog(
+        KafkaSettings(
+            bootstrap=settings.kafka_bootstrap,
+            security_protocol=settings.kafka_security_protocol,
+            sasl_mechanism=settings.kafka_sasl_mechanism,
+            sasl_username=settings.kafka_sasl_username or None,
+            sasl_password=settings.kafka_sasl_password or None,
+            ca_file=_path(settings.kafka_ssl_cafile),
+            cert_file=_path(settings.kafka_ssl_certfile),
+            key_file=_path(settings.kafka_ssl_keyfile),
+            partitions=settings.kafka_partitions,
+            replication_factor=settings.kafka_replication,
+        )
+    )
+
+
+def _path(name: str) -> Path | None:
+    return Path(name) if name else None
+
+
+def work_loops(hub: Hub) -> dict[str, Loop]:
+    """The loops of `federation work`."""
+    tools = Tools(hub.store, hub.clock, hub.ids, hub.compute, hub.settings.hold_deadline_seconds)
+    scheduler = SchedulerLoop(Scheduler(hub.image()), tools, hub.health, hub.holder)
+    return {
+        "ingester": Ingester(hub.store, hub.log, hub.clock, hub.health).run,
+        "scheduler": scheduler.run,
+        "clock": ClockLoop(hub.store, hub.log, hub.clock, hub.health, hub.holder).run,
+        "dispatcher": DispatcherLoop(hub.store, hub.log, hub.clock, hub.ids, hub.health, hub.holder).run,
+    }
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The socket to serve on; taken before anything else, so that a port in use ends the program at once."""
+    host, port = settings.address
+    if not settings.auth_issuer and host not in ("127.0.0.1", "localhost", "::1"):
+        raise Invalid(f"LISTEN: without FEDERATION_AUTH_... only loopback is served, not {host}", "LISTEN")
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+async def serve_api(hub: Hub, server: socket.socket, stop: asyncio.Event) -> None:
+    """Serve the REST API until *stop*; what is being answered is finished."""
+    runner = web.AppRunner(make_app(api_parts(hub)), access_log=None, shutdown_timeout=5.0)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, server).start()
+        _log.info("serving", address=f"http://{hub.settings.listen}")
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def api_parts(hub: Hub) -> ApiParts:
+    """What the API is made of."""
+    settings = hub.settings
+    auth = None
+    if settings.auth_issuer:
+        auth = AuthSettings(issuer=settings.auth_issuer, audience=settings.auth_audience, jwks=settings.auth_jwks)
+    foreseer = Foreseer(hub.store, hub.clock, hub.ids, hub.compute, hub.image())
+    return ApiParts(
+        store=hub.store,
+        log=hub.log,
+        clock=hub.clock,
+        ids=hub.ids,
+        planner=_DryRun(foreseer),
+        replayer=replay,
+        settings=ApiSettings(auth=auth, silent_after_seconds=settings.silent_after_seconds),
+        health={"database": partial(_database_health, hub), "loops": partial(_loops_health, hub)},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _DryRun:
+    """`api.parts.DryRun` by a foreseer."""
+
+    foreseer: Foreseer
+
+    async def __call__(self, spec: WorkloadSpec, team: str) -> Foreseen:
+        seen = await self.foreseer.foresee(spec)
+        decision = seen.decision
+        return Foreseen(
+            outcome=decision.outcome,
+            placed=decision.placed,
+            reasons=decision.reasons,
+            summary=decision.summary,
+            verdicts=seen.verdicts,
+        )
+
+
+async def replay(decision: Decision, explanation: Explanation) -> Mapping[str, int]:
+    """A decision computed again from what was stored of it."""
+    return recompute(decision.spec, merge(decision, explanation))
+
+
+async def _database_health(hub: Hub) -> str:
+    try:
+        async with asyncio.timeout(3):
+            await hub.store.ping()
+    except (Unavailable, TimeoutError) as error:
+        return str(error) or "no answer within 3 s"
+    return ""
+
+
+async def _loops_health(hub: Hub) -> str:
+    return "; ".join(f"{worker}: {why}" for worker, why in sorted(hub.health.troubles.items()))
+
+
+def agent_loop(settings: Settings, cluster: str, gateway: ClusterGateway, log: EventLog) -> Loop:
+    """The loop of one member's agent."""
+    labels = dict(pair.partition("=")[::2] for pair in settings.cluster_labels.split(",") if pair)
+    parts = AgentParts(
+        cluster=cluster,
+        gateway=gateway,
+        log=log,
+        clock=SystemClock(),
+        ids=Ulids(),
+        settings=AgentSettings(
+            heartbeat_seconds=settings.heartbeat_seconds,
+            labels=labels,
+            events_topic=settings.events_topic or "federation.events",
+            kinds=frozenset(settings.allowed_kinds.split(",")),
+        ),
+    )
+    return partial(run_agent, parts)
+
+
+async def up(settings: Settings, stop: asyncio.Event) -> None:
+    """Everything in one process: SQLite, the embedded log and simulated members."""
+    server = listen(settings)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    await migrate(settings.database)
+    async with open_hub(settings) as hub:
+        members = await open_members(
+            settings.data_dir / "members.db", hub.clock, count=settings.members, seed=settings.seed
+        )
+        loops: dict[str, Loop] = {**work_loops(hub), "api": partial(serve_api, hub, server)}
+        for member in members:
+            loops[f"member {member.name}"] = member.run
+            loops[f"agent {member.name}"] = agent_loop(settings, member.name, member.gateway, hub.log)
+        try:
+            await supervise(loops, stop, hub.health)
+        finally:
+            for member in members:
+                await member.close()
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """The REST API alone."""
+    server = listen(settings)
+    async with open_hub(settings) as hub:
+        await supervise({"api": partial(serve_api, hub, server)}, stop, hub.health)
+
+
+async def work(settings: Settings, stop: asyncio.Event) -> None:
+    """The hub's loops alone."""
+    async with open_hub(settings) as hub:
+        await supervise(work_loops(hub), stop, hub.health)

@@ -1,0 +1,52 @@
+"""The clock's loop: what time alone brings about, a few times a minute, by whoever holds the lease."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from federation.domain.errors import Unavailable
+from federation.ports import Clock, EventLog, Store
+from federation.services.upkeep import expire_leases, prune, tell_parked
+from federation.workers.scheduler import give_up, leads
+from federation.workers.supervisor import Health, back_off, pause
+
+LEASE: Final = "clock"
+PERIOD_SECONDS: Final = 2.0
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class ClockLoop:
+    """Looks at the time while it holds its lease."""
+
+    store: Store
+    log: EventLog
+    clock: Clock
+    health: Health
+    holder: str
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until *stop*."""
+        failures = 0
+        try:
+            while not stop.is_set():
+                try:
+                    await self._turn()
+                    failures = 0
+                    self.health.well("clock")
+                except Unavailable as error:
+                    failures += 1
+                    self.health.ill("clock", str(error))
+                await pause(stop, back_off(failures) if failures else PERIOD_SECONDS)
+        finally:
+            await asyncio.shield(give_up(self.store, LEASE, self.holder))
+
+    async def _turn(self) -> None:
+        if not await leads(self.store, self.clock, LEASE, self.holder):
+            return
+        for name in await expire_leases(self.store, self.clock):
+            _log.info("workload's lease ran out", name=name)
+        await tell_parked(self.store, self.log, self.clock)
+        await prune(self.store, self.clock)
