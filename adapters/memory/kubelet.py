@@ -8,15 +8,9 @@ if TYPE_CHECKING:
     from adapters.memory.cluster import SimulatedCluster
 
 
-def due_in(cluster: "SimulatedCluster", pod: SimPod, delay_ms: int) -> None:
-    """The kubelet does the next thing with *pod* after a delay."""
-    pod.due_ms = cluster.now_ms + delay_ms
-    cluster.after("kubelet", pod.uid, delay_ms)
-
-
 def bound(cluster: "SimulatedCluster", pod: SimPod) -> None:
     """The scheduler gave *pod* a node: its kubelet starts it."""
-    due_in(cluster, pod, cluster.jitter(cluster.timing.start))
+    cluster.due_in(pod, cluster.jitter(cluster.timing.start))
 
 
 def sync_pod(cluster: "SimulatedCluster", uid: str) -> None:
@@ -39,7 +33,7 @@ def _start(cluster: "SimulatedCluster", pod: SimPod) -> None:
     pod.phase, pod.ready, pod.ready_ms, pod.due_ms = "Running", True, cluster.now_ms, 0
     run_ms = _run_ms(cluster, pod)
     if run_ms >= 0:
-        due_in(cluster, pod, run_ms)
+        cluster.due_in(pod, run_ms)
     cluster.touch(PODS, pod.uid)
     cluster.wake(pod.owner)
 
@@ -104,4 +98,4 @@ def regain_node(cluster: "SimulatedCluster", node: SimNode) -> None:
             cluster.touch(PODS, pod.uid)
             cluster.wake(pod.owner)
         if pod.due_ms:
-            due_in(cluster, pod, max(cluster.jitter(1), pod.due_ms - cluster.now_ms))
+            cluster.due_in(pod, max(cluster.jitter(1), pod.due_ms - cluster.now_ms))

@@ -10,7 +10,8 @@ from adapters.embedded.members import CALM, open_members
 from adapters.memory.cluster import SimulatedCluster
 from adapters.memory.gateway import SimulatedGateway
 from federation.domain.events import Taint
-from tests.contract.gateway_suite import Condition, GatewayContract
+from tests.contract.gateway_suite import GatewayContract
+from tests.contract.gateway_world import Condition
 
 
 class SteppedClock:

@@ -15,6 +15,7 @@ import pytest
 from adapters.embedded.members import CALM, PROVIDER, REGION, Member, open_members
 from adapters.embedded.members_load import GPU, Weather
 from adapters.memory.cluster_documents import Journal
+from adapters.memory.cluster_state import SimNode
 from federation.domain.errors import Unavailable
 from federation.domain.manifest import deployment_for
 from federation.domain.member import PLACEMENT_LABEL, ObjectKey
@@ -137,7 +138,7 @@ async def test_a_node_lost_before_a_restart_is_still_lost_and_its_pods_are_made_
 
 
 async def test_uids_are_never_given_twice_over_restarts(tmp_path: Path) -> None:
-    clock, seen = SteppedClock(), set()
+    clock, seen = SteppedClock(), set[str]()
     for _ in range(4):
         async with opened(tmp_path / "members.db", clock) as (member,):
             listing = await stand(member, clock, 2)
@@ -153,7 +154,7 @@ async def test_a_write_that_cannot_be_kept_is_not_acknowledged_and_is_kept_later
     clock = SteppedClock()
     async with opened(tmp_path / "members.db", clock) as (member,):
         broken = member.file.save
-        member.file.save = full_disk  # type: ignore[method-assign]
+        member.file.save = full_disk  # type: ignore[method-assign, assignment]
 
         with pytest.raises(Unavailable):
             await member.gateway.store_orders(Orders(generation=1, done=1))
@@ -254,7 +255,7 @@ async def test_the_six_members_stand_in_three_regions_and_differ(tmp_path: Path)
         assert [member.name for member in members if _gpu_nodes(member)] == ["eu-north", "us-west"]
 
 
-def _first(member: Member) -> list:
+def _first(member: Member) -> list[SimNode]:
     return list(member.cluster.nodes.values())[:1]
 
 
