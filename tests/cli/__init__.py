@@ -1,0 +1,1 @@
+"""The command line against a small server that speaks the documented JSON: whole outputs, exit statuses, requests sent."""
