@@ -90,7 +90,8 @@ class KafkaConsumer:
             fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS,
             max_partition_fetch_bytes=FETCH_BYTES,
             session_timeout_ms=int(self._settings.session_seconds * 1000),
-            heartbeat_interval_ms=int(self._settings.session_seconds * 1000 / 4),
+            # A member learns by its heartbeat that others wait for it: this is how long a rebalance takes.
+            heartbeat_interval_ms=int(self._settings.session_seconds * 1000 / 10),
         )
         kafka.subscribe(pattern=self._pattern, listener=Assignments(self))
         try:

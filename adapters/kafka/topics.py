@@ -22,6 +22,9 @@ class Topics:
         self._settings = settings
         self._known: set[str] = set()
 
+    def knows(self, names: set[str]) -> bool:
+        return names <= self._known
+
     async def ensure(self, names: Iterable[str]) -> None:
         """See that the topics exist, as far as we may; raises what aiokafka raises when nobody answers."""
         missing = sorted(set(names) - self._known)
