@@ -49,7 +49,7 @@ def _listed(given: dict[str, Any], kind: Kind | None) -> Iterator[str]:
 
     server = given.get("server") or os.environ.get("FEDERATION_SERVER") or DEFAULT_SERVER
     token = given.get("token") or os.environ.get("FEDERATION_TOKEN") or ""
-    client = Client(server=server.rstrip("/"), token=token, seconds=COMPLETION_SECONDS)
+    client = Client(server=server, token=token, seconds=COMPLETION_SECONDS)
     limit = None if kind is Kind.CLUSTER else "500"
     page = client.get(_PATHS[kind], limit=limit) if kind is not None else {}
     return (str(row["name"]) for row in page.get("items", ()))

@@ -49,7 +49,7 @@ class Connection:
         """The way to the server."""
         from federation.cli.client import Client
 
-        return Client(server=self.server.rstrip("/"), token=self.token)
+        return Client(server=self.server, token=self.token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
