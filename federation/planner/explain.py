@@ -1,0 +1,136 @@
+"""Why a decision fell as it did: a verdict for every cluster, shared where it can be, and the decision computed again.
+
+An explanation holds for all decisions of one cycle with the same shape and rules; each decision adds only the clusters in
+which it differs: those that it uses or used, and those where earlier decisions of the cycle left less room. A verdict
+bears what reached the divider, so that `recompute` comes to the same counts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from federation.domain.cluster import ClusterPhase
+from federation.domain.records import Decision, Explanation, Verdict
+from federation.domain.workload import Strategy, WorkloadSpec
+from federation.planner.candidates import Case
+from federation.planner.dividing import Columns, divide
+from federation.planner.member import Member
+from federation.planner.plan import CHOSEN, FEASIBLE, REFUSED
+
+AT_HOME: Final = 100
+ROLLOUT_WAITS: Final = "rollout waits"
+_SAFE: Final = "/.-_"
+
+
+def merge(decision: Decision, explanation: Explanation) -> list[Verdict]:
+    """The verdicts on all clusters, by name: the shared ones, and where the decision has its own, those."""
+    verdicts = {verdict.cluster: verdict for verdict in (*explanation.verdicts, *decision.own)}
+    return [verdicts[name] for name in sorted(verdicts)]
+
+
+def recompute(spec: WorkloadSpec, verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """The replicas of each cluster, divided again from the columns that *verdicts* hold."""
+    ordered = sorted(verdicts, key=lambda verdict: verdict.cluster)
+    before = {verdict.cluster: verdict.previous for verdict in ordered if verdict.previous}
+    if any(verdict.reason.startswith(ROLLOUT_WAITS) for verdict in ordered):
+        return before
+    columns = _columns([verdict for verdict in ordered if verdict.verdict != REFUSED])
+    counts = divide(spec, spec.replicas, columns).counts
+    if counts is None:
+        return before
+    return {name: count for name, count in zip(columns.names, counts.tolist(), strict=True) if count}
+
+
+def shared_verdicts(case: Case, shortages: Mapping[str, str], everyone: Iterable[Member]) -> tuple[Verdict, ...]:
+    """What holds of each cluster for every workload with the rules and the shape of *case*."""
+    at, refused = case.constraints.at, case.constraints.refused
+    verdicts = []
+    for member in everyone:
+        if member.name in at:
+            verdicts.append(_candidate(case, member, shortages.get(member.name, "")))
+        elif member.cluster.phase is not ClusterPhase.LEFT:
+            fits, age = int(case.shape.fits[member.id]), age_seconds(member, case.now_ms)
+            verdicts.append(Verdict(member.name, REFUSED, refused[member.name][1], 0, fits, 0, 0, age))
+    return tuple(verdicts)
+
+
+def own_verdict(case: Case, index: int, wanted: int, reason: str) -> Verdict:
+    """What the decision says of the candidate at *index* of its own columns."""
+    columns, member = case.columns, case.members[index]
+    fits, previous = int(columns.fits[index]), int(columns.previous[index])
+    verdict = CHOSEN if wanted else FEASIBLE
+    if not (wanted or fits or previous) and _divided_by_room(case.spec):
+        verdict = REFUSED
+    text = _joined(columns.groups[index] if columns.groups else {}, reason)
+    age = age_seconds(member, case.now_ms)
+    return Verdict(member.name, verdict, text, wanted, fits, previous, score(case, index), age)
+
+
+def shunned_verdict(case: Case, name: str) -> Verdict:
+    """What the decision says of a cluster that its workload avoids."""
+    member = case.constraints.members[case.constraints.at[name]]
+    fits = int(case.estimate[case.constraints.at[name]])
+    return Verdict(name, REFUSED, case.shunned[name], 0, fits, 0, 0, age_seconds(member, case.now_ms))
+
+
+def gone_verdict(case: Case, name: str, member: Member | None) -> Verdict:
+    """What the decision says of a cluster where its replicas cannot stay; while it waits they do all the same."""
+    placement = case.holders[name]
+    left = member is None or member.cluster.phase is ClusterPhase.LEFT
+    reason = case.gone[name] + (f"; {placement.wanted} replicas were there" if left else "")
+    age = age_seconds(member, case.now_ms) if member is not None else 0.0
+    return Verdict(name, REFUSED, reason, 0, 0, 0 if left else placement.wanted, 0, age)
+
+
+def score(case: Case, index: int) -> int:
+    """The static weight, or whether the cluster holds the workload already."""
+    if case.spec.rules.strategy is Strategy.STATIC:
+        return int(case.columns.weights[index])
+    return AT_HOME if case.columns.previous[index] else 0
+
+
+def age_seconds(member: Member, now_ms: int) -> float:
+    """How old what is known of the cluster is."""
+    return max(0, now_ms - member.cluster.observed_ms) / 1000
+
+
+def _candidate(case: Case, member: Member, shortage: str) -> Verdict:
+    index = case.constraints.at[member.name]
+    fits = int(case.estimate[index])
+    verdict = FEASIBLE if fits or not _divided_by_room(case.spec) else REFUSED
+    groups = case.constraints.groups
+    text = _joined(groups[index] if groups else {}, shortage)
+    weight = int(case.constraints.weights[index])
+    return Verdict(member.name, verdict, text, 0, fits, 0, weight, age_seconds(member, case.now_ms))
+
+
+def _divided_by_room(spec: WorkloadSpec) -> bool:
+    """Whether a cluster without room is as good as none; copies and static shares do not look at room."""
+    return spec.single or spec.rules.strategy in (Strategy.DYNAMIC, Strategy.AGGREGATED)
+
+
+def _columns(candidates: Sequence[Verdict]) -> Columns:
+    return Columns(
+        names=tuple(verdict.cluster for verdict in candidates),
+        fits=np.array([verdict.fits for verdict in candidates], np.int64),
+        previous=np.array([verdict.previous for verdict in candidates], np.int64),
+        weights=np.array([verdict.score for verdict in candidates], np.int64),
+        groups=tuple(_read(verdict.reason) for verdict in candidates),
+    )
+
+
+def _joined(groups: Mapping[str, str], reason: str) -> str:
+    return "; ".join(part for part in (_written(groups), reason) if part)
+
+
+def _written(groups: Mapping[str, str]) -> str:
+    """The groups that the spread counts; the cluster itself needs no mention."""
+    pairs = ((by, group) for by, group in groups.items() if by != "cluster")
+    return ", ".join(f"{quote(by, _SAFE)}={quote(group, _SAFE)}" for by, group in pairs)
+
+
+def _read(reason: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in reason.partition(";")[0].split(", "))
+    return {unquote(by): unquote(group) for by, equals, group in pairs if equals}

@@ -1,0 +1,90 @@
+"""One cluster in the image of the pool: its row, its block of nodes, and what is held on them."""
+
+from dataclasses import dataclass, field
+
+from federation.domain.cluster import Cluster
+from federation.domain.placement import Placement
+from federation.planner.nodes import Int64, Slots
+
+Bound = tuple[str | int, ...]
+"""Placement and replicas in turn; flat, since there is one for every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one pod takes: *amounts* in *rows* of the columns, its own pod slot included."""
+
+    rows: Slots
+    amounts: Int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """What one placement keeps free: *held* replicas, those in *holds* on named nodes; *growth* for each bound pod."""
+
+    placement: str
+    cluster: str
+    request: Request
+    holds: dict[str, int]
+    held: int
+    growth: Request | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Member:
+    """*names*, *usable* and *bound* go by offset from *start*.
+
+    *loose*: held replicas by placement that stand on no usable node. *grown*: replicas by placement and node whose
+    growth is kept free. *laid*: what was put on nodes that nobody named. *renewed*: nodes came, went or changed in use.
+    """
+
+    id: int
+    cluster: Cluster
+    silent: bool = False
+    start: int = 0
+    capacity: int = 0
+    names: list[str] = field(default_factory=list)
+    offsets: dict[str, int] = field(default_factory=dict)
+    usable: list[bool] = field(default_factory=list)
+    bound: list[Bound] = field(default_factory=list)
+    holdings: dict[str, Holding] = field(default_factory=dict)
+    loose: dict[str, int] = field(default_factory=dict)
+    grown: dict[str, dict[str, int]] = field(default_factory=dict)
+    laid: list[tuple[Slots, Request, Int64]] = field(default_factory=list)
+    disordered: bool = False
+    renewed: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.cluster.name
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.names)
+
+    def slot(self, node: str) -> int | None:
+        """The slot of a node that is usable."""
+        offset = self.offsets.get(node)
+        return None if offset is None or not self.usable[offset] else self.start + offset
+
+    def bound_on(self, placement: str) -> dict[str, int]:
+        """Replicas of *placement* by usable node."""
+        found = zip(self.names, self.usable, self.bound, strict=True)
+        return {name: count_of(bound, placement) for name, usable, bound in found if usable and placement in bound}
+
+
+def count_of(bound: Bound, placement: str) -> int:
+    """Replicas of *placement* in *bound*."""
+    for at in range(0, len(bound), 2):
+        if bound[at] == placement:
+            return int(bound[at + 1])
+    return 0
+
+
+def growth_of(placement: Placement) -> dict[str, int]:
+    """By how much a bound pod of *placement* may still grow, in each resource where it may (protocol 3.3)."""
+    if len(placement.asks) < 2 or not placement.bound or placement.released:
+        return {}
+    request = placement.request
+    smallest = {name: min(ask.requests.get(name, 0) for ask in placement.asks) for name in request}
+    return {name: request[name] - smallest[name] for name in request if request[name] > smallest[name]}

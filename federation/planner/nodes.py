@@ -1,0 +1,165 @@
+"""The nodes of all clusters in columns: what is free on each, in blocks of one cluster, each block in order of name.
+
+*base* is allocatable less requested; *free* is *base* less what is held or laid there. Nodes that are not usable, and
+slots that no node fills, offer nothing. Who keeps something computed from the columns reads in *journal* which slots
+changed since, and starts again where *epoch* moved.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from federation.domain.cluster import Node
+from federation.planner.kinds import Kinds
+
+Int64 = NDArray[np.int64]
+Slots = NDArray[np.intp]
+
+PODS: Final = "pods"
+DEFAULT_PODS: Final = 110
+MOST: Final = 2**52
+_FIRST_COLUMNS: Final = (PODS, "cpu", "memory", "ephemeral-storage", "nvidia.com/gpu")
+
+
+class Journal:
+    """Numbers of slots in the order in which they changed; *end* counts all that ever were written."""
+
+    def __init__(self) -> None:
+        self._buffer: Slots = np.empty(1024, np.intp)
+        self._length = 0
+        self._dropped = 0
+
+    @property
+    def end(self) -> int:
+        return self._dropped + self._length
+
+    def note(self, slots: Slots | int, count: int = 1) -> None:
+        end = self._length + count
+        if end > len(self._buffer):
+            self._buffer = np.concatenate((self._buffer[: self._length], np.empty(max(end, 1024), np.intp)))
+        self._buffer[self._length : end] = slots
+        self._length = end
+
+    def since(self, position: int) -> Slots | None:
+        """What was noted from *position* on; None where that is no longer known."""
+        if position < self._dropped:
+            return None
+        return self._buffer[position - self._dropped : self._length]
+
+    def trim(self, most: int) -> None:
+        """Forget everything once there is more than *most*."""
+        if self._length > most:
+            self._dropped += self._length
+            self._length = 0
+
+
+class NodeTable:
+    """Columns by slot; a row of *base* and *free* for each resource that is common or that someone asks for."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {name: row for row, name in enumerate(_FIRST_COLUMNS)}
+        self.base: Int64 = np.zeros((len(self.rows), 0), np.int64)
+        self.free: Int64 = np.zeros((len(self.rows), 0), np.int64)
+        self.kind: NDArray[np.int32] = np.zeros(0, np.int32)
+        self.member: NDArray[np.int32] = np.zeros(0, np.int32)
+        self.filled: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self.end = 0
+        self.epoch = 0
+        self.kinds = Kinds()
+        self.journal = Journal()
+        self.offered: set[str] = set(self.rows)
+        self._rare: dict[int, dict[str, int]] = {}
+
+    def row(self, name: str) -> int:
+        """The row of a resource; made, from what the nodes said of it, when it is first asked for."""
+        row = self.rows.get(name)
+        if row is None:
+            row = self.rows[name] = len(self.rows)
+            column = np.zeros((1, self.base.shape[1]), np.int64)
+            for slot, amounts in self._rare.items():
+                column[0, slot] = amounts.pop(name, 0)
+            self.base = np.concatenate((self.base, column))
+            self.free = np.concatenate((self.free, column))
+        return row
+
+    def reserve(self, count: int, member: int) -> int:
+        """The first of *count* new slots, all empty, that belong to *member*."""
+        start, self.end = self.end, self.end + count
+        if self.end > len(self.member):
+            self._grow(max(self.end, len(self.member) * 3 // 2, 1024))
+        self.member[start : self.end] = member
+        return start
+
+    def write(self, slots: Slots, nodes: Sequence[Node]) -> None:
+        """What *nodes* offer now, at their slots; what is taken there stays taken."""
+        offers = [offer(node) for node in nodes]
+        for name, row in self.rows.items():
+            amounts = np.array([amounts.pop(name, 0) for amounts in offers], np.int64)
+            self.free[row, slots] += amounts - self.base[row, slots]
+            self.base[row, slots] = amounts
+        for slot, node, rest in zip(slots.tolist(), nodes, offers, strict=True):
+            self._write_rare(slot, rest)
+            self._write_kind(slot, node)
+        self.journal.note(slots, len(slots))
+
+    def permute(self, slots: Slots, sources: Slots) -> None:
+        """Slot by slot, what stood at *sources* now stands at *slots*; slots that are no source any more are empty."""
+        emptied = np.setdiff1d(sources, slots)
+        for matrix in (self.base, self.free):
+            matrix[:, slots] = matrix[:, sources]
+            matrix[:, emptied] = 0
+        for column in (self.kind, self.filled):
+            column[slots] = column[sources]
+            column[emptied] = 0
+        rare = [self._rare.pop(source, None) for source in sources.tolist()]
+        self._rare.update({slot: found for slot, found in zip(slots.tolist(), rare, strict=True) if found})
+        self.journal.note(slots, len(slots))
+        self.journal.note(emptied, len(emptied))
+
+    def empty(self, slots: Slots) -> None:
+        """No node stands at *slots* any more."""
+        self.base[:, slots] = 0
+        self.free[:, slots] = 0
+        for slot in slots.tolist():
+            self._rare.pop(slot, None)
+            if self.filled[slot]:
+                self.kinds.release(int(self.kind[slot]))
+        self.filled[slots] = False
+        self.journal.note(slots, len(slots))
+
+    def _grow(self, capacity: int) -> None:
+        more = capacity - len(self.member)
+        self.base = np.concatenate((self.base, np.zeros((len(self.base), more), np.int64)), axis=1)
+        self.free = np.concatenate((self.free, np.zeros((len(self.free), more), np.int64)), axis=1)
+        self.kind = np.concatenate((self.kind, np.zeros(more, np.int32)))
+        self.member = np.concatenate((self.member, np.zeros(more, np.int32)))
+        self.filled = np.concatenate((self.filled, np.zeros(more, np.bool_)))
+
+    def _write_rare(self, slot: int, amounts: dict[str, int]) -> None:
+        if amounts:
+            self._rare[slot] = amounts
+            self.offered.update(amounts)
+        else:
+            self._rare.pop(slot, None)
+
+    def _write_kind(self, slot: int, node: Node) -> None:
+        number = self.kinds.number(node)
+        if self.filled[slot]:
+            self.kinds.release(int(self.kind[slot]))
+        self.kind[slot] = number
+        self.filled[slot] = True
+
+
+def offer(node: Node) -> dict[str, int]:
+    """Allocatable less requested, pod slots always among them; nothing where the node is not usable."""
+    if node.gone or not node.usable:
+        return {}
+    requested = node.requested
+    amounts = {name: amount - requested.get(name, 0) for name, amount in node.allocatable.items()}
+    if PODS not in amounts:
+        amounts[PODS] = DEFAULT_PODS - requested.get(PODS, 0)
+    for name, amount in requested.items():
+        amounts.setdefault(name, -amount)
+    return amounts
