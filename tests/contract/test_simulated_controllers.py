@@ -184,3 +184,44 @@ def test_the_template_of_a_job_cannot_be_changed() -> None:
 
     with pytest.raises(Invalid, match="immutable"):
         apply(cluster, make_object("Job", "2", parallelism=1, completions=1))
+
+
+# --- StatefulSets --------------------------------------------------------------------------------------------------------
+
+
+def test_an_ordinal_comes_only_once_those_before_it_are_ready() -> None:
+    cluster = make_cluster()
+    apply(cluster, make_object("StatefulSet", replicas=3))
+
+    for _ in range(500):
+        run(cluster, 0.01)
+        by_name = {pod.name: pod.ready for pod in cluster.pods.values()}
+        assert "web-1" not in by_name or by_name["web-0"]
+        assert "web-2" not in by_name or by_name["web-1"]
+
+    assert len(ready(cluster)) == 3
+
+
+def test_a_stateful_set_is_updated_one_by_one_from_the_last() -> None:
+    cluster = make_cluster()
+    apply(cluster, make_object("StatefulSet", replicas=3))
+    run(cluster, 5)
+
+    apply(cluster, make_object("StatefulSet", "2", replicas=3))
+    seen = []
+    for _ in range(500):
+        run(cluster, 0.01)
+        assert len(ready(cluster)) >= 2
+        seen.append("".join(sorted(pod.revision for pod in cluster.pods.values() if pod.name == "web-0")))
+
+    assert {pod.revision for pod in ready(cluster)} == {"2"}
+    assert seen.index("2") > 100
+
+
+def test_ordinals_begin_where_they_are_told_to() -> None:
+    cluster = make_cluster()
+
+    apply(cluster, make_object("StatefulSet", replicas=2, ordinals={"start": 5}, podManagementPolicy="Parallel"))
+    run(cluster, 0.3)
+
+    assert sorted(pod.name for pod in cluster.pods.values()) == ["web-5", "web-6"]
