@@ -109,6 +109,7 @@ class KafkaConsumer:
         """What there is, at once; else what comes within the time. Nothing and no ends while the broker is away."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_seconds
+        self._watchdog.looks(self._next)
         while True:
             kafka = await self._running()
             await self._place(kafka)

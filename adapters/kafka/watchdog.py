@@ -24,7 +24,7 @@ class Watchdog:
     def __init__(self, stall_seconds: float) -> None:
         self._stall_seconds = stall_seconds
         self._moved_at: dict[TopicPartition, float] = {}
-        self._saw_at = 0.0
+        self._looked_at = 0.0
         self._asked_at = 0.0
         self._rebalancing_since: float | None = None
 
@@ -36,15 +36,22 @@ class Watchdog:
     def settled(self) -> None:
         self._rebalancing_since = None
 
-    def saw(self, batch: Batch, positions: Iterable[TopicPartition]) -> None:
-        """Note what a look brought. When nobody looked for a while, nothing that stood still is to blame."""
+    def looks(self, positions: Iterable[TopicPartition]) -> None:
+        """Somebody is about to look. When nobody did for a while, what stood still meanwhile is not to blame."""
         moment = now()
-        away = moment - self._saw_at > self._stall_seconds / 2
-        self._saw_at = moment
-        moved = {record.source for record in batch.records} | batch.ends | batch.reset.keys() if not away else set()
+        away = moment - self._looked_at > self._stall_seconds / 2
+        self._looked_at = moment
         for tp in positions:
-            if away or tp not in self._moved_at or source_of(tp) in moved:
+            if away or tp not in self._moved_at:
                 self._moved_at[tp] = moment
+
+    def saw(self, batch: Batch, positions: Iterable[TopicPartition]) -> None:
+        """Note what a look brought; it may have taken long by itself."""
+        self._looked_at = now()
+        moved = {record.source for record in batch.records} | batch.ends | batch.reset.keys()
+        for tp in positions:
+            if tp not in self._moved_at or source_of(tp) in moved:
+                self._moved_at[tp] = self._looked_at
 
     def stalled(self, positions: Iterable[TopicPartition]) -> bool:
         """Whether something has not moved for too long; it may still turn out that there is nothing to read."""
