@@ -63,12 +63,10 @@ async def decisions(store: Store, key: str, team: str | None, limit: int) -> lis
 
 
 async def find_decision(store: Store, decision_id: str, team: str | None) -> tuple[Decision, Explanation]:
-    """A decision about a workload of *team*. Those about workloads that are gone are for who sees all teams."""
+    """A decision about a workload of *team*, also about one that is gone."""
     async with store.reader() as reader:
         found = await reader.decision(decision_id)
-        if found is not None and team is not None and await reader.workload(found[0].workload, team) is None:
-            found = None
-    if found is None:
+    if found is None or team not in (None, found[0].spec.team):
         raise NotFound("no such decision")
     return found
 
