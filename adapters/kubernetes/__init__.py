@@ -1,1 +1,1 @@
-"""A member cluster seen and written through its API server."""
+"""A member cluster seen and written through its API server: raw bytes in, partial structs, every wait limited."""
