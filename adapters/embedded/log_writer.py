@@ -105,12 +105,13 @@ class Writer:
             self._trim(len(rows), topics, appends[-1].loop)
 
     def _tell(self, appends: Sequence[Append], outcome: Exception | None, topics: dict[str, Topic]) -> None:
+        # First what has moved: who is told that his append is done finds it in the log.
+        self._on(appends[-1].loop, partial(self._moved, topics))
         by_loop: dict[asyncio.AbstractEventLoop, list[Append]] = {}
         for append in appends:
             by_loop.setdefault(append.loop, []).append(append)
         for loop, waiting in by_loop.items():
             self._on(loop, partial(settle, waiting, outcome))
-        self._on(appends[-1].loop, partial(self._moved, topics))
 
     def _trim(self, appended: int, topics: dict[str, Topic], loop: asyncio.AbstractEventLoop) -> None:
         self._untrimmed += appended
