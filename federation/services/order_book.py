@@ -7,7 +7,7 @@ different placements may run side by side; one begins only when all before it fo
 from dataclasses import dataclass
 from typing import Final
 
-from federation.domain.events import Action, ResyncRequested
+from federation.domain.events import Action, PlacementUnwanted, PlacementWanted, ResyncRequested
 from federation.domain.records import Orders
 
 MAX_ORDERS: Final = 2048
@@ -93,20 +93,25 @@ class OrderBook:
         return sum(1 for held in self._held.values() if held.started and held.outcome is None)
 
     def begin(self, limit: int) -> list[Order]:
-        """Mark as begun, and return, what may begin now so that at most *limit* run."""
+        """Mark as begun, and return, what may begin now so that at most *limit* run.
+
+        What is wanted waits for the deletions before it: one of them may free its name, of another placement.
+        """
         if self.is_superseded:
             return []
         begun: list[Order] = []
-        room, busy, number = limit - self.running, set[str](), self.orders.done + 1
-        while (held := self._held.get(number)) is not None and len(begun) < room:
-            if number > self.orders.done + WINDOW:
+        room, busy, deleting = limit - self.running, set[str](), False
+        for number in range(self.orders.done + 1, self.orders.done + 1 + WINDOW):
+            held = self._held.get(number)
+            if held is None or len(begun) >= room:
                 break
-            subject = subject_of(held.order)
-            if not held.started and subject not in busy:
+            subjects = subjects_of(held.order)
+            waits = busy & subjects or (deleting and isinstance(held.order, PlacementWanted))
+            if not held.started and not waits:
                 held.started = True
                 begun.append(held.order)
-            busy.add(subject)
-            number += 1
+            busy |= subjects
+            deleting |= isinstance(held.order, PlacementUnwanted) and held.outcome is None
         return begun
 
     def end(self, order: Order, outcome: Outcome) -> None:
@@ -153,6 +158,14 @@ class OrderBook:
         return True
 
 
-def subject_of(order: Order) -> str:
-    """What an order is about: orders of one subject never run side by side."""
+def placement_of(order: Order) -> str:
+    """The placement that an order speaks of; empty where it speaks of none."""
     return "" if isinstance(order, ResyncRequested) else order.placement
+
+
+def subjects_of(order: Order) -> frozenset[str]:
+    """What an order is about, its placement and its object's name: orders that share one never run side by side."""
+    placement = placement_of(order)
+    if isinstance(order, PlacementWanted):
+        return frozenset({placement, f"{order.namespace}/{order.name}"})
+    return frozenset({placement})

@@ -26,7 +26,7 @@ from federation.domain.records import Orders
 from federation.ports import Batch, Consumer, Record
 from federation.services.act import Hands, Waiting, carry_out, reason_of
 from federation.services.agent import AgentParts, AgentState, Fence, Refusal, limited, wait_for
-from federation.services.order_book import Ended, Order, OrderBook, Outcome, Unreadable, subject_of
+from federation.services.order_book import Ended, Order, OrderBook, Outcome, Unreadable, placement_of
 
 POLL_RECORDS: Final = 200
 _POLL_SECONDS: Final = 1.0
@@ -140,7 +140,7 @@ class OrderCarrier:
                 if self._book.done() > self._book.orders.done:
                     await self._store_done()
                 for order in self._book.begin(self._parts.settings.orders_at_once):
-                    self._state.tracked.update({subject_of(order)} - {""})
+                    self._state.tracked.update({placement_of(order)} - {""})
                     running.create_task(self._run(order))
                 await wait_for(self._more, _WAIT_SECONDS)
 
@@ -230,7 +230,7 @@ class OrderCarrier:
 
     def _tell(self, ended: Ended) -> None:
         order, outcome, state = ended.order, ended.outcome, self._state
-        placement, version = subject_of(order), version_of(order)
+        placement, version = placement_of(order), version_of(order)
         self._count(outcome)
         if isinstance(order, ResyncRequested):
             state.resync_wanted = True
