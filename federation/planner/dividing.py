@@ -96,14 +96,18 @@ def _in_one(spec: WorkloadSpec, total: int, columns: Columns) -> Division:
 
 
 def _duplicated(spec: WorkloadSpec, total: int, columns: Columns) -> Division:
-    shares = np.full(len(columns.names), total, np.int64)
-    if spec.rules.spread:
-        selection = select(_candidates(columns), _spreads(spec.rules.spread), None)
-        if isinstance(selection, Infeasible):
-            return Division(counts=None, reason=selection.reason)
-        chosen = frozenset(selection.clusters)
-        shares[[name not in chosen for name in columns.names]] = 0
-    return _against_room(spec, shares, columns)
+    if not spec.rules.spread:
+        return _against_room(spec, np.full(len(columns.names), total, np.int64), columns)
+    reason = ""
+    for least in sorted({total, least_of_use(spec, total)}, reverse=True):
+        able = [candidate for candidate in _candidates(columns) if candidate.available >= least]
+        found = select(able, _spreads(spec.rules.spread), None)
+        if isinstance(found, Selection):
+            chosen = frozenset(found.clusters)
+            shares = np.array([total if name in chosen else 0 for name in columns.names], np.int64)
+            return _against_room(spec, shares, columns)
+        reason = reason or f"copies of {total}: {found.reason}"
+    return Division(counts=None, reason=reason)
 
 
 def _against_room(spec: WorkloadSpec, shares: Int64, columns: Columns) -> Division:

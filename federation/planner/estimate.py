@@ -68,6 +68,7 @@ class Estimates:
         """Bring the shape's columns up to date."""
         table = self._pool.table
         self._judge(shape)
+        self._extend(shape)
         changed = table.journal.since(shape.position) if shape.epoch == table.epoch else None
         if changed is None or len(changed) > table.end // 4 + 64:
             self._compute(shape)
@@ -127,10 +128,8 @@ class Estimates:
     def _compute(self, shape: Shape) -> None:
         """The whole column, a stretch at a time so that it stays in the processor's cache."""
         table = self._pool.table
-        if len(shape.keys) != len(table.member):
-            shape.keys = np.full(len(table.member), NONE, np.uint32)
         shape.keys[table.end :] = NONE
-        shape.fits = np.zeros(len(self._pool.numbered), np.int64)
+        shape.fits[:] = 0
         for start in range(0, table.end, _CHUNK):
             stretch = slice(start, min(start + _CHUNK, table.end))
             fits = self._count(shape, stretch)
@@ -139,7 +138,6 @@ class Estimates:
     def _correct(self, shape: Shape, changed: Slots) -> None:
         """Only the nodes that changed, each once."""
         table = self._pool.table
-        self._extend(shape)
         slots = self._once(changed)
         before = fits_of(shape.keys[slots])
         np.add.at(shape.fits, table.member[slots], self._count(shape, slots) - before)

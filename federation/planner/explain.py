@@ -21,6 +21,7 @@ from federation.planner.plan import CHOSEN, FEASIBLE, REFUSED
 
 AT_HOME: Final = 100
 ROLLOUT_WAITS: Final = "rollout waits"
+DELETED: Final = "the workload is deleted"
 _SAFE: Final = "/.-_"
 
 
@@ -36,6 +37,8 @@ def recompute(spec: WorkloadSpec, verdicts: Iterable[Verdict]) -> dict[str, int]
     before = {verdict.cluster: verdict.previous for verdict in ordered if verdict.previous}
     if any(verdict.reason.startswith(ROLLOUT_WAITS) for verdict in ordered):
         return before
+    if any(verdict.reason == DELETED for verdict in ordered):
+        return {}
     columns = _columns([verdict for verdict in ordered if verdict.verdict != REFUSED])
     counts = divide(spec, spec.replicas, columns).counts
     if counts is None:

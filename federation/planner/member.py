@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from federation.domain.cluster import Cluster
-from federation.domain.placement import Placement
 from federation.planner.nodes import Int64, Slots
 
 Bound = tuple[str | int, ...]
@@ -79,12 +78,3 @@ def count_of(bound: Bound, placement: str) -> int:
         if bound[at] == placement:
             return int(bound[at + 1])
     return 0
-
-
-def growth_of(placement: Placement) -> dict[str, int]:
-    """By how much a bound pod of *placement* may still grow, in each resource where it may (protocol 3.3)."""
-    if len(placement.asks) < 2 or not placement.bound or placement.released:
-        return {}
-    request = placement.request
-    smallest = {name: min(ask.requests.get(name, 0) for ask in placement.asks) for name in request}
-    return {name: request[name] - smallest[name] for name in request if request[name] > smallest[name]}

@@ -12,7 +12,7 @@ import numpy as np
 from federation.domain.cluster import Cluster, ClusterPhase, Node
 from federation.domain.placement import Placement
 from federation.planner.laying import lay
-from federation.planner.member import Bound, Holding, Member, Request, count_of, growth_of
+from federation.planner.member import Bound, Holding, Member, Request, count_of
 from federation.planner.nodes import MOST, PODS, Int64, NodeTable, Slots
 
 _UNLIMITED: Final = 2**62
@@ -97,9 +97,9 @@ class Pool:
         self._touched.add(cluster)
 
     def put_placements(self, rows: Sequence[Placement]) -> None:
-        """Whole rows of placements: what they hold, and by how much their bound pods may grow."""
+        """Whole rows of placements: what they hold, and by how much their bound pods may grow; the last row counts."""
         growing: dict[str, list[str]] = {}
-        for placement in rows:
+        for placement in {row.id: row for row in rows}.values():
             self._forget(placement.id)
             holding = self._holding(placement)
             if holding is None:
@@ -239,8 +239,8 @@ class Pool:
         self._grow(member, [placement for placement, held in member.holdings.items() if held.growth is not None])
 
     def _holding(self, placement: Placement) -> Holding | None:
-        growth = growth_of(placement)
-        if placement.released or not (placement.held or growth):
+        growth = {} if placement.released else placement.growth
+        if not (placement.held or growth):
             return None
         return Holding(
             placement=placement.id,

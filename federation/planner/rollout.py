@@ -16,7 +16,7 @@ from federation.domain.workload import WorkloadSpec
 from federation.planner.claims import Claims
 from federation.planner.estimate import Estimates, Shape
 from federation.planner.filling import fill, keys_of
-from federation.planner.member import Member, growth_of
+from federation.planner.member import Member
 from federation.planner.nodes import Int64
 from federation.planner.pool import Pool
 
@@ -115,7 +115,7 @@ def claim_rollout(pool: Pool, estimates: Estimates, claims: Claims, rollout: Rol
     added = after.held - before.held
     if not rollout.resized:
         return claims.take(rollout.shape, member, added) if added > 0 else {}
-    grown = subtract(growth_of(after), growth_of(before))
+    grown = subtract(after.growth, before.growth)
     claims.lessen(member, _offsets(member, member.bound_on(before.id)), grown)
     claims.lessen(member, _offsets(member, before.holds), subtract(after.request, before.request))
     claims.charge_amounts(member, rollout.raised(pods))
@@ -138,18 +138,11 @@ def _on_nodes(pool: Pool, estimates: Estimates, placement: Placement, shape: Sha
     block = slice(member.start, member.end)
     free = table.free[:, block].copy()
     bound = _offsets(member, member.bound_on(placement.id))
-    smallest = _smallest(placement)
-    _give_back(pool, free, bound, {**smallest, "pods": 1})
-    _give_back(pool, free, bound, growth_of(placement))
+    _give_back(pool, free, bound, {**placement.request, "pods": 1})
     _give_back(pool, free, _offsets(member, placement.holds), {**placement.request, "pods": 1})
     fits = (free[shape.request.rows] // shape.request.amounts[:, None]).min(axis=0)
     whole: Int64 = np.maximum(fits, 0) * estimates.admitted(shape, block)
     return 0 if shape.missing else int(whole.sum())
-
-
-def _smallest(placement: Placement) -> dict[str, int]:
-    names = placement.request
-    return {name: min(ask.requests.get(name, 0) for ask in placement.asks) for name in names}
 
 
 def _give_back(pool: Pool, free: Int64, counts: Mapping[int, int], amounts: Mapping[str, int]) -> None:

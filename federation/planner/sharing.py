@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from federation.domain.records import Explanation, Verdict
+from federation.domain.workload import WorkloadPhase
 from federation.planner.candidates import Case
 from federation.planner.claims import Claims
 from federation.planner.dividing import Division
 from federation.planner.estimate import Estimates
-from federation.planner.explain import gone_verdict, own_verdict, shared_verdicts, shunned_verdict
+from federation.planner.explain import DELETED, gone_verdict, own_verdict, shared_verdicts, shunned_verdict
 from federation.planner.nodes import Int64
 from federation.planner.pool import Pool
 from federation.planner.shortage import shortage
@@ -82,6 +83,8 @@ class Explanations:
 
 def division_reasons(case: Case, division: Division) -> dict[str, str]:
     """What the decision says of candidates beside the numbers."""
+    if case.request.workload.phase is WorkloadPhase.DELETING:
+        return dict.fromkeys(case.holders, DELETED)
     reasons = {name: reason for name, (_, reason) in case.kept.items()}
     reasons.update({name: f"wants {wants}, fits {fits}" for name, wants, fits in division.short})
     return reasons
