@@ -10,6 +10,8 @@ from federation.domain.errors import Conflict, FederationError, Invalid, NotFoun
 MOST_SHOWN: Final = 1024
 _TERMINATING: Final = "NamespaceTerminating"
 _DISRUPTION: Final = "DisruptionBudget"
+# Server-side apply answers 500 to fields and values that its schema does not know; no later try can succeed.
+_OUTSIDE_SCHEMA: Final = "failed to create typed patch object"
 _FROM_THE_FUTURE: Final = "ResourceVersionTooLarge"
 
 
@@ -103,6 +105,8 @@ def problem(code: int, body: bytes, retry_after: str | None = None) -> Federatio
     """The error that an answer of *code* stands for."""
     status = status_of(body)
     message = _message(code, status)
+    if code == 500 and (status.message or "").startswith(_OUTSIDE_SCHEMA):
+        return Invalid(message)
     if code in (401, 408, 410, 429) or code >= 500:
         return _passing(code, message, _seconds(retry_after, status), status)
     if status.caused_by(_TERMINATING):

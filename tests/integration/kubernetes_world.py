@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from adapters.kubernetes.access import Kubeconfig
 from adapters.kubernetes.gateway import KubernetesGateway, Options
 from federation.domain.events import Taint
+from federation.ports import ClusterGateway
 from tests.contract.gateway_world import Condition
 from tests.testbed.member import MemberCluster
 
@@ -48,7 +50,8 @@ class RealWorld:
         number = next(NUMBERS)
         self.member, self.kubeconfig = member, kubeconfig
         self.namespace, self.pool = f"team-{number}", f"pool-{number}"
-        self.gateway = self.another_gateway()
+        self.real = self.another_gateway()
+        self.gateway: ClusterGateway = self.real
 
     def another_gateway(self, options: Options | None = None) -> KubernetesGateway:
         """As another process would have it."""
@@ -68,9 +71,10 @@ class RealWorld:
 
     async def wait_until(self, condition: Condition, seconds: float = 60) -> None:
         """Real time passes by itself."""
-        async with asyncio.timeout(seconds):
-            while not await condition():
-                await asyncio.sleep(0.05)
+        until = time.monotonic() + seconds
+        while not await condition():
+            assert time.monotonic() < until, f"not within {seconds} s"
+            await asyncio.sleep(0.05)
 
     async def make(self, path: str, body: Any) -> Any:
         """Create something in the world's namespace as admin."""
