@@ -4,7 +4,9 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from federation.domain.errors import IllegalTransition
 from federation.domain.events import Taint
 from federation.domain.resources import Amounts
 
@@ -24,6 +26,22 @@ class ClusterPhase(StrEnum):
     JOINING = "joining"
     READY = "ready"
     LEFT = "left"
+
+
+class ClusterStep(StrEnum):
+    """What can happen to a cluster."""
+
+    TELL_ALL = "tell all"
+    LEAVE = "leave"
+    RETURN = "return"
+
+
+TRANSITIONS: Final[dict[tuple[ClusterPhase, ClusterStep], ClusterPhase]] = {
+    (ClusterPhase.JOINING, ClusterStep.TELL_ALL): ClusterPhase.READY,
+    (ClusterPhase.JOINING, ClusterStep.LEAVE): ClusterPhase.LEFT,
+    (ClusterPhase.READY, ClusterStep.LEAVE): ClusterPhase.LEFT,
+    (ClusterPhase.LEFT, ClusterStep.RETURN): ClusterPhase.JOINING,
+}
 
 
 class Reception(Struct, frozen=True, kw_only=True):
@@ -90,6 +108,14 @@ class Cluster(Struct, frozen=True, kw_only=True):
     known: dict[str, int] = {}
     used: dict[str, int] = {}
     held: dict[str, int] = {}
+
+    def after(self, step: ClusterStep) -> "Cluster":
+        """The cluster once *step* has happened to it; whether it may be chosen changes with it."""
+        try:
+            phase = TRANSITIONS[self.phase, step]
+        except KeyError:
+            raise IllegalTransition(f"cluster {self.name}: {step} while {self.phase}") from None
+        return replace(self, phase=phase, definition=self.definition + 1)
 
     @property
     def stale(self) -> str:

@@ -5,15 +5,15 @@ for and never less than the live pods last seen; held = max(0, claim - bound), n
 gives its claim back only by an observation read after the agent's `done` reached its last order.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from federation.domain.events import PlacementObserved
-from federation.domain.resources import largest, scale, subtract
+from federation.domain.resources import add, largest, scale, subtract
 
 UNNAMED: Final = ""
 COMPLETE: Final = "Complete"
@@ -21,11 +21,18 @@ FAILED: Final = "Failed"
 
 
 class AskKind(StrEnum):
-    """What an order asks for: so many; at most so many but never below what is bound; nothing."""
+    """What an order asks for: so many; at most so many but never below what is bound; nothing.
+
+    LEFT stands for no order: what the caller deployed is no longer wanted, and goes when the caller takes it away.
+    """
 
     WANTED = "wanted"
     FLOOR = "floor"
     GONE = "gone"
+    LEFT = "left"
+
+
+_ENDS: Final = (AskKind.GONE, AskKind.LEFT)
 
 
 class Ask(Struct, frozen=True, array_like=True):
@@ -41,9 +48,10 @@ class Ask(Struct, frozen=True, array_like=True):
 
 
 class Seen(Struct, frozen=True):
-    """What the member last told of a placement."""
+    """What the member last told of a placement; *done* is the last order that it had carried out by then."""
 
     version: int = 0
+    done: int = 0
     observed: bool = False
     revision: str = ""
     desired: int = 0
@@ -110,6 +118,19 @@ class Placement(Struct, frozen=True, kw_only=True):
         return 0 if self.ended or not self.asks else self.asks[-1].replicas
 
     @property
+    def floor_is_open(self) -> bool:
+        """Whether the last order is a floor of which it is not known yet what it left (3.5)."""
+        last = self.asks[-1] if self.asks else None
+        return last is not None and last.kind is AskKind.FLOOR and 0 < self.seen.version < last.version
+
+    @property
+    def emptied(self) -> bool:
+        """Whether a floor has left nothing: the object stands without replicas."""
+        last = self.asks[-1] if self.asks else None
+        in_force = last is not None and self.seen.version == last.version and self.seen.observed
+        return in_force and last is not None and last.kind is AskKind.FLOOR and not self.claim
+
+    @property
     def request(self) -> dict[str, int]:
         """What one replica may take: each resource at the largest request of the versions in flight (3.3)."""
         request: dict[str, int] = {}
@@ -117,23 +138,36 @@ class Placement(Struct, frozen=True, kw_only=True):
             request = largest(request, ask.requests)
         return request
 
+    @property
+    def growth(self) -> dict[str, int]:
+        """By how much a bound pod may still grow: it may be of the smallest version in flight (3.3)."""
+        sizes = [ask.requests for ask in self.asks if ask.kind not in _ENDS]
+        if len(sizes) < 2 or not self.bound:
+            return {}
+        request = self.request
+        return subtract(request, {name: min(size.get(name, 0) for size in sizes) for name in request})
+
     def held_amounts(self) -> dict[str, int]:
         """What the holds keep free: held replicas, and the growth of bound pods that a rollout may bring."""
-        request = self.request
-        held = scale(request, self.held)
-        if len(self.asks) < 2 or not self.bound:
-            return held
-        smallest = {name: min(ask.requests.get(name, 0) for ask in self.asks) for name in request}
-        growth = scale(subtract(request, smallest), self.bound)
-        return {name: held.get(name, 0) + growth.get(name, 0) for name in {*held, *growth}}
+        return add(scale(self.request, self.held), scale(self.growth, self.bound))
+
+    def claimed_amounts(self) -> dict[str, int]:
+        """What the claim may come to take: a commit that raises any of it must leave no excess (2.3)."""
+        return add(scale(self.request, self.claim), scale(self.growth, self.bound))
 
     def asking(self, ask: Ask) -> "Placement":
         """The placement with one more version; the node names of its holds are the caller's to add."""
         return replace(self, version=ask.version, asks=(*self.asks, ask), ended=ask.kind is AskKind.GONE)
 
+    def holding(self, holds: Mapping[str, int], now_ms: int, before: int) -> "Placement":
+        """The placement with *holds* named beside those it has; *before* is how many it held until now (3.5)."""
+        named = {node: self.holds.get(node, 0) + holds.get(node, 0) for node in {*self.holds, *holds}}
+        since = now_ms if self.held and not before else self.held_since_ms
+        return replace(self, holds=named, held_since_ms=since).settled(UNNAMED, now_ms)
+
     def numbered(self, version: int, order: int, now_ms: int) -> "Placement":
         """The placement once *version* was given an order number at dispatch."""
-        asks = tuple(replace_order(ask, order) if ask.version == version else ask for ask in self.asks)
+        asks = tuple(replace(ask, order=order) if ask.version == version else ask for ask in self.asks)
         return replace(self, asks=asks, dispatched_ms=now_ms)
 
     def with_bound(self, node: str, delta: int, now_ms: int) -> "Placement":
@@ -170,17 +204,21 @@ class Placement(Struct, frozen=True, kw_only=True):
 
         A placement that the caller deploys has no orders: it is gone when its pods are.
         """
-        if not self.ended:
+        if not self.ended or not self.asks:
             return False
-        if not self.asks:
-            return event.live == 0
-        return event.gone and 0 < self.asks[-1].order <= event.done
+        last = self.asks[-1]
+        return event.live == 0 if last.kind is AskKind.LEFT else event.gone and 0 < last.order <= event.done
 
     def deployed_by_caller(self, ask: Ask) -> "Placement":
         """The placement once *ask* replaces all others: where no order is sent, nothing of the past can come true (3.8)."""
-        if ask.kind is not AskKind.GONE:
-            return replace(self, version=ask.version, asks=(ask,), ended=False)
-        return replace(self, version=ask.version, asks=(), ended=True, released=self.seen.live == 0 and not self.bound)
+        return replace(self, version=ask.version, asks=(ask,), ended=False)
+
+    def left_by_caller(self) -> "Placement":
+        """The placement once the caller's pods are no longer wanted: what still lives is claimed until it is gone (3.8)."""
+        if not self.seen.live and not self.bound:
+            return replace(self, version=self.version + 1, asks=(), holds={}, ended=True, released=True)
+        left = Ask(self.version + 1, 0, AskKind.LEFT, requests=self.request)
+        return replace(self, version=left.version, asks=(left,), ended=True)
 
     def recalled(self) -> "Placement":
         """The placement without the versions that were never sent: their orders are taken back in this transaction."""
@@ -189,26 +227,23 @@ class Placement(Struct, frozen=True, kw_only=True):
     def _superseded(self, event: PlacementObserved) -> tuple[Ask, ...]:
         """The versions that remain once *event* shows one of them in force (3.1, 3.3, 3.5)."""
         current = next((ask for ask in self.asks if ask.version == event.version), None)
-        if current is None or not event.observed or current.kind is AskKind.GONE:
+        if current is None or not event.observed or current.kind in _ENDS:
             return self.asks
-        settled = msgspec.structs.replace(current, surge=0) if _rolled_out(current, event) else current
         if current.kind is AskKind.FLOOR:
-            settled = msgspec.structs.replace(settled, replicas=event.desired)
+            current = replace(current, replicas=event.desired)
+        rolled_out = _rolled_out(current, event)
+        settled = replace(current, surge=0) if rolled_out else current
         if event.live > settled.replicas + settled.surge:
             return self.asks
         newer = tuple(ask for ask in self.asks if ask.version > current.version)
-        return (*_older_requests(self.asks, current, settled), settled, *newer)
-
-
-def replace_order(ask: Ask, order: int) -> Ask:
-    """*ask* with its order number."""
-    return msgspec.structs.replace(ask, order=order)
+        return (*(() if rolled_out else _older_sizes(self.asks, current)), settled, *newer)
 
 
 def seen_of(event: PlacementObserved) -> Seen:
     """What is kept of an observation."""
     return Seen(
         version=event.version,
+        done=event.done,
         observed=event.observed,
         revision=event.revision,
         desired=event.desired,
@@ -226,11 +261,10 @@ def seen_of(event: PlacementObserved) -> Seen:
     )
 
 
-def _older_requests(asks: tuple[Ask, ...], current: Ask, settled: Ask) -> tuple[Ask, ...]:
-    """While a rollout surges the older versions ask for nothing, but pods of their size may still be there."""
-    if not settled.surge:
-        return ()
-    return tuple(msgspec.structs.replace(ask, replicas=0, surge=0) for ask in asks if ask.version < current.version)
+def _older_sizes(asks: tuple[Ask, ...], current: Ask) -> tuple[Ask, ...]:
+    """Until a rollout is over the older versions ask for nothing, but pods of their size may still be there (3.3)."""
+    older = (ask for ask in asks if ask.version < current.version and ask.requests != current.requests)
+    return tuple(replace(ask, replicas=0, surge=0) for ask in older)
 
 
 def _rolled_out(ask: Ask, event: PlacementObserved) -> bool:

@@ -47,13 +47,15 @@ def unsound(reception: Reception, why: str) -> Reception:
 
 
 def resync_started(reception: Reception, resync: str, place: Place) -> Reception:
-    """A resync begins: what it does not tell again will be gone (1.4)."""
-    return replace(reception, resync=resync, started=place, missing=(), mending=True)
+    """A resync begins: what it does not tell again will be gone (1.4). What was missing is so until it is told."""
+    return replace(reception, resync=resync, started=place, mending=True)
 
 
 def resync_finished(reception: Reception, place: Place, missing: tuple[str, ...]) -> Reception:
     """A resync has come to its end; *missing* it listed and were not seen, they keep the cluster stale (1.4)."""
-    mended = reception.mending
+    mended = reception.mending and len(missing) <= MISSING_LIMIT
+    if len(missing) > MISSING_LIMIT:
+        reception = unsound(reception, f"{len(missing)} listed objects were not seen")
     return replace(
         reception,
         resync="",

@@ -128,6 +128,9 @@ class WorkloadPhase(StrEnum):
     DELETING = "deleting"
 
 
+ENDED_PHASES: Final = (WorkloadPhase.COMPLETED, WorkloadPhase.FAILED)
+
+
 class WorkloadStep(StrEnum):
     """What can happen to a workload."""
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from federation.domain.placement import UNNAMED, Ask, AskKind, Placement
 from federation.domain.records import OutboxRow
 from federation.domain.resources import parse_needed
-from federation.domain.workload import Component, Workload, WorkloadKind, WorkloadSpec
+from federation.domain.workload import Component, Workload, WorkloadKind, WorkloadPhase, WorkloadSpec
 from federation.planner.plan import Allotment
 from federation.ports import Ids
 
@@ -40,28 +40,31 @@ def carried(
     """
     spec = workload.spec
     if allotment.replicas == 0:
-        return _ended(spec, before, moment)
+        is_open = before is not None and before.floor_is_open and workload.phase is not WorkloadPhase.DELETING
+        return (None, None) if is_open else _ended(spec, before, moment)
     if before is not None and not _differs(spec, before, allotment):
         return None, None
     placement = before.recalled() if before is not None else _new(workload, allotment.cluster, moment)
     ask = _ask(spec, placement, allotment)
     after = placement.deployed_by_caller(ask) if spec.kind is WorkloadKind.CALLER else placement.asking(ask)
-    after = replace(after, holds=_merged(after.holds, allotment.holds)).settled(UNNAMED, moment.now_ms)
+    after = after.holding(allotment.holds, moment.now_ms, before.held if before is not None else 0)
     return after, None if spec.kind is WorkloadKind.CALLER else _wanted(workload, after, ask, moment)
 
 
 def withdrawn(workload: Workload, before: Placement, moment: Moment) -> tuple[Placement, OutboxRow] | None:
-    """The placement shrunk to what is bound (3.5); None where it must stay whole: it has pods and may not lose some."""
-    spec = workload.spec
-    if before.bound == 0:
-        after, row = _ended(spec, before, moment)
-        if after is None:
-            return None
-        return (after, row) if row is not None else None
-    if spec.single or spec.kind is not WorkloadKind.DEPLOYMENT:
+    """The placement shrunk to what is bound (3.5); None where it must stay whole: it has pods and may not lose some.
+
+    Where an object stands even "none bound" is asked for as a floor: pods may have bound since. What is left of it
+    decides whether the placement ends.
+    """
+    whole = workload.spec.single or workload.spec.kind is not WorkloadKind.DEPLOYMENT
+    if before.bound == 0 and (whole or not before.seen.version or before.emptied):
+        after, row = _ended(workload.spec, before, moment)
+        return (after, row) if after is not None and row is not None else None
+    if whole:
         return None
     last = before.asks[-1]
-    ask = Ask(before.version + 1, before.bound, AskKind.FLOOR, 0, 0, last.revision, last.requests)
+    ask = Ask(before.version + 1, before.bound, AskKind.FLOOR, 0, last.surge, last.revision, last.requests)
     after = before.recalled().asking(ask)
     return after.settled(UNNAMED, moment.now_ms), _wanted(workload, after, ask, moment)
 
@@ -105,20 +108,16 @@ def _ask(spec: WorkloadSpec, placement: Placement, allotment: Allotment) -> Ask:
 def _ended(spec: WorkloadSpec, before: Placement | None, moment: Moment) -> tuple[Placement | None, OutboxRow | None]:
     if before is None or before.ended:
         return None, None
-    placement = before.recalled()
-    gone = Ask(before.version + 1, 0, AskKind.GONE, 0, 0, "", {})
     if spec.kind is WorkloadKind.CALLER:
-        return placement.deployed_by_caller(gone).settled(UNNAMED, moment.now_ms), None
+        return before.left_by_caller().settled(UNNAMED, moment.now_ms), None
+    placement = before.recalled()
+    gone = Ask(before.version + 1, 0, AskKind.GONE)
     if not placement.asks and not placement.seen.live and not placement.bound:
         unsent = replace(placement, version=gone.version, ended=True, released=True, holds={})
         return unsent, None
     doc = {"placement": before.id, "version": gone.version}
     row = _row(before, gone.version, (UNWANTED, doc), moment)
     return placement.asking(gone).settled(UNNAMED, moment.now_ms), row
-
-
-def _merged(holds: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    return {node: holds.get(node, 0) + more.get(node, 0) for node in {*holds, *more}}
 
 
 def _wanted(workload: Workload, placement: Placement, ask: Ask, moment: Moment) -> OutboxRow:
@@ -159,15 +158,27 @@ def _row(placement: Placement, version: int, order: tuple[str, dict[str, Any]], 
 
 
 def with_completions(
-    spec: WorkloadSpec, changed: Iterable[Placement], before: Iterable[Placement]
+    spec: WorkloadSpec, changed: Iterable[Placement], before: Iterable[Placement], now_ms: int
 ) -> tuple[Placement, ...]:
     """*changed* placements of a Job with their share of its completions; what was dealt out once stays (3.6)."""
     placements = tuple(changed)
     if spec.completions is None:
         return placements
     fresh = {each.cluster: each.wanted for each in placements if each.completions is None and each.wanted}
-    dealt = sum(each.completions or 0 for each in {each.id: each for each in (*before, *placements)}.values())
     if not fresh:
         return placements
+    dealt = sum(_dealt(each) for each in {each.id: each for each in (*before, *placements)}.values())
     shares = completions_shared(max(0, spec.completions - dealt), fresh)
-    return tuple(replace(each, completions=shares.get(each.cluster, each.completions)) for each in placements)
+    return tuple(_with_share(each, shares.get(each.cluster, each.completions), now_ms) for each in placements)
+
+
+def _dealt(placement: Placement) -> int:
+    """Completions that need not be dealt out again: of an ended placement those that it has brought."""
+    if placement.completions is None:
+        return 0
+    return min(placement.completions, placement.seen.succeeded) if placement.ended else placement.completions
+
+
+def _with_share(placement: Placement, share: int | None, now_ms: int) -> Placement:
+    """A share may be smaller than the replicas, and lessens the claim then."""
+    return replace(placement, completions=share).settled(UNNAMED, now_ms)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from federation.domain.cluster import Cluster
+from federation.domain.cluster import Cluster, ClusterPhase
+from federation.domain.folding import with_change
 from federation.domain.placement import Placement
-from federation.domain.projection import with_change
 from federation.domain.records import Cycle, Decision, OutboxRow
-from federation.domain.workload import Workload, WorkloadPhase, WorkloadStep
+from federation.domain.workload import ENDED_PHASES, Workload, WorkloadPhase, WorkloadStep
 from federation.planner.plan import Outcome, Plan
 from federation.ports import Ids, Transaction
 from federation.services.carrying import Moment, carried, with_completions
@@ -93,7 +93,9 @@ def _out_of_date(locked: Locked, outcome: Outcome) -> str:
         return "the workload is gone"
     if workload.version != outcome.version:
         return f"the workload is at version {workload.version}, planned was {outcome.version}"
-    holders = {placement.cluster for placement in locked.placements[workload.id]}
+    if workload.phase in ENDED_PHASES:
+        return f"the workload has {workload.phase}"
+    holders = {placement.cluster for placement in locked.placements[workload.id] if not placement.ended}
     missing = holders - locked.clusters.keys()
     return f"{', '.join(sorted(missing))} took a placement meanwhile" if missing else ""
 
@@ -109,7 +111,7 @@ def _worked_out(locked: Locked, outcome: Outcome, moment: Moment) -> Change:
             after[allotment.cluster] = placement
         if order is not None:
             orders.append(order)
-    placements = with_completions(workload.spec, after.values(), before.values())
+    placements = with_completions(workload.spec, after.values(), before.values(), moment.now_ms)
     return _summed(locked, before, placements, _completed_orders(orders, placements))
 
 
@@ -134,13 +136,18 @@ def _summed(
     for placement in placements:
         cluster = clusters.get(placement.cluster, locked.clusters[placement.cluster])
         old = before.get(placement.cluster)
-        held_before = old.held_amounts() if old else {}
-        held_after = placement.held_amounts()
-        if any(amount > held_before.get(name, 0) for name, amount in held_after.items()):
+        if _raises(old, placement):
             raised.add(placement.cluster)
-        held = with_change(cluster.held, held_before, held_after)
+        held = with_change(cluster.held, old.held_amounts() if old else {}, placement.held_amounts())
         clusters[placement.cluster] = replace(cluster, held=held)
     return Change(placements, orders, clusters, frozenset(raised))
+
+
+def _raises(before: Placement | None, after: Placement) -> bool:
+    """Whether a claim rises, even where more is bound already: a pod that changes nodes can show twice (2.3)."""
+    claimed = before.claimed_amounts() if before is not None else {}
+    rises = any(amount > claimed.get(name, 0) for name, amount in after.claimed_amounts().items())
+    return rises or after.claim > (before.claim if before is not None else 0)
 
 
 def _refused(locked: Locked, change: Change, basis: Basis) -> str:
@@ -149,6 +156,8 @@ def _refused(locked: Locked, change: Change, basis: Basis) -> str:
         cluster = locked.clusters[name]
         if basis.guards.get(name) != (cluster.definition, cluster.decisions - (name in locked.raised)):
             return f"{name} was changed or decided upon meanwhile"
+        if cluster.phase is not ClusterPhase.READY or cluster.stale:
+            return f"{name} takes nothing: {cluster.stale or cluster.phase}"
         request = {
             resource for placement in change.placements if placement.cluster == name for resource in placement.request
         }
@@ -213,7 +222,8 @@ def _decided(workload: Workload, outcome: Outcome, decision: Decision) -> Worklo
         decided=outcome.version,
         decision=decision.id,
         reasons=outcome.reasons,
-        wake="",
+        # What woke it after this cycle began has not been looked at yet.
+        wake=workload.wake if workload.changed_ms > decision.at_ms else "",
         changed_ms=decision.at_ms,
         avoid={cluster: until for cluster, until in workload.avoid.items() if until > decision.at_ms},
     )

@@ -69,7 +69,9 @@ def _with_numbers(placements: dict[str, Placement], rows: Sequence[OutboxRow], n
 async def repeat(store: Store, log: EventLog, clock: Clock, ids: Ids) -> int:
     """Send again what agents have not confirmed for a while, and drop what they have; how many were repeated."""
     async with store.reader() as reader:
-        clusters = [cluster for cluster in await reader.clusters() if cluster.next_order > 1]
+        clusters = [
+            each for each in await reader.clusters() if each.next_order > 1 and each.phase is not ClusterPhase.LEFT
+        ]
     now_ms, repeated = clock.now_ms(), 0
     for cluster in clusters:
         async with store.transaction() as transaction:

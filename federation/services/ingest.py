@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from federation.domain.cloudevents import decode_event, decode_record, readable_stamp, topic_allows
+from federation.domain.cloudevents import (
+    MAX_SERIAL,
+    cluster_of,
+    decode_event,
+    decode_record,
+    is_label,
+    readable_stamp,
+    topic_allows,
+)
+from federation.domain.cluster import ClusterPhase
 from federation.domain.errors import Invalid
 from federation.domain.events import (
     ActionFinished,
@@ -20,7 +29,9 @@ from federation.domain.events import (
     PlacementObserved,
     Stamp,
 )
-from federation.domain.projection import ClusterFold, fold, lose_history, needs_everything, note_parked
+from federation.domain.folding import ClusterFold
+from federation.domain.placement import Ask, AskKind
+from federation.domain.projection import fold, lose_history, needs_everything, note_parked
 from federation.domain.records import OutboxRow, Parked
 from federation.ports import Record, Store, Transaction
 
@@ -64,7 +75,18 @@ def read(record: Record) -> Incoming:
         envelope = decode_record(record.key, record.headers)
         return Incoming(record, _stamp(envelope), _event(record, envelope))
     except Invalid as error:
-        return Incoming(record, readable_stamp(record.headers), reason=str(error)[:500])
+        return Incoming(record, _own_stamp(record), reason=_reason(error))
+
+
+def _own_stamp(record: Record) -> Stamp | None:
+    """The stamp of a record that is parked, if it may speak for its cluster: another's sequence is none of its own."""
+    source = dict(record.headers).get("ce_source", b"").decode(errors="replace")
+    speaks = is_label(record.key) and topic_allows(record.source, record.key)
+    return readable_stamp(record.headers) if speaks and cluster_of(source) in ("", record.key) else None
+
+
+def _reason(error: Invalid) -> str:
+    return printable(str(error), 500)
 
 
 def _stamp(envelope: Envelope) -> Stamp:
@@ -109,7 +131,8 @@ async def load(transaction: Transaction, incoming: Sequence[Incoming]) -> dict[s
     names = sorted({item.cluster for item in incoming if item.stamp is not None and item.cluster})
     await transaction.add_clusters([item.cluster for item in incoming if item.event is not None])
     clusters = await transaction.lock_clusters(names)
-    folds = {name: ClusterFold(cluster) for name, cluster in clusters.items()}
+    generation = await transaction.generation()
+    folds = {name: ClusterFold(cluster, generation=generation) for name, cluster in clusters.items()}
     whole = {item.cluster for item in incoming if item.event is not None and needs_everything(item.event)}
     for name in sorted(whole & folds.keys()):
         folds[name].nodes = await transaction.node_places(name)
@@ -165,7 +188,7 @@ def _fold_one(view: ClusterFold, item: Incoming, tally: _Tally, now_ms: int) -> 
     try:
         counted = fold(view, item.event, item.stamp, min(item.record.appended_ms, now_ms), now_ms)
     except Invalid as error:
-        item.reason = str(error)[:500]
+        item.reason = _reason(error)
         return
     tally.folded += counted
     tally.ignored += not counted
@@ -189,9 +212,9 @@ def _park(view: ClusterFold | None, item: Incoming, tally: _Tally, now_ms: int) 
     )
 
 
-def printable(text: str) -> str:
+def printable(text: str, most: int = 253) -> str:
     """*text* without what a database or a log line would choke on."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text[:253])
+    return "".join(character if character.isprintable() else "\ufffd" for character in text[:most])
 
 
 async def save(transaction: Transaction, source: str, folds: Mapping[str, ClusterFold], at: tuple[int, int]) -> None:
@@ -200,6 +223,7 @@ async def save(transaction: Transaction, source: str, folds: Mapping[str, Cluste
     views = list(folds.values())
     for view in views:
         view.cluster = replace(view.cluster, revision=view.cluster.revision + 1)
+    answers = [row for view in views for row in _unwanted(view, now_ms)]
     await transaction.save_clusters([view.cluster for view in views])
     nodes = [(view.cluster.name, view.nodes[name]) for view in views for name in sorted(view.changed_nodes)]
     await transaction.save_nodes(source, position, nodes)
@@ -209,7 +233,17 @@ async def save(transaction: Transaction, source: str, folds: Mapping[str, Cluste
         for placement in sorted(view.changed_placements)
     ]
     await transaction.save_placements(placements)
-    await transaction.enqueue([row for view in views for row in _unwanted(view, now_ms)])
+    for view in views:
+        if view.cluster.phase is ClusterPhase.LEFT:
+            await _forget_orders(transaction, view)
+    await transaction.enqueue(answers)
+
+
+async def _forget_orders(transaction: Transaction, view: ClusterFold) -> None:
+    """Nobody carries out the orders of a cluster that has left; were it to come back, they would raise the dead."""
+    await transaction.forget_rows(view.cluster.name, MAX_SERIAL)
+    for placement in sorted(view.changed_placements):
+        await transaction.cancel_waiting(placement)
 
 
 def _unwanted(view: ClusterFold, now_ms: int) -> Iterable[OutboxRow]:
@@ -217,7 +251,7 @@ def _unwanted(view: ClusterFold, now_ms: int) -> Iterable[OutboxRow]:
     for stray in sorted(view.strays):
         placement = view.placements[stray]
         version = placement.version + 1
-        view.placements[stray] = replace(placement, version=version)
+        view.placements[stray] = replace(placement, version=version, asks=(Ask(version, 0, AskKind.GONE),))
         view.changed_placements.add(stray)
         yield OutboxRow(
             cluster=placement.cluster,

@@ -3,30 +3,54 @@
 Nothing is placed here: a workload that has to be planned again is marked with the reason, and the next cycle sees it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 from msgspec.structs import replace
 
 from federation.domain.cluster import Cluster, ClusterPhase
+from federation.domain.folding import with_change
 from federation.domain.placement import COMPLETE, FAILED, Placement
-from federation.domain.projection import with_change
-from federation.domain.workload import Workload, WorkloadKind, WorkloadPhase, WorkloadStep
+from federation.domain.workload import ENDED_PHASES, Workload, WorkloadKind, WorkloadPhase, WorkloadStep
 from federation.ports import Clock, Store, Transaction
 from federation.services.carrying import Moment, withdrawn
 from federation.services.image import Image
 
 AVOID_MS: Final = 10 * 60 * 1000
 LIMIT: Final = 1_000
-_ENDED: Final = (WorkloadPhase.COMPLETED, WorkloadPhase.FAILED)
+_SETTLED: Final = (*ENDED_PHASES, WorkloadPhase.DELETING)
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What has to be taken back, as of *now_ms*. Judged twice: on what was read, and on the locked rows."""
+
+    image: Image
+    now_ms: int
+    deadline_seconds: float
+
+    def condemns(self, workload: Workload, placement: Placement, cluster: Cluster | None) -> bool:
+        """Whether *placement* is to be withdrawn."""
+        if _kept(workload, placement) or not placement.asks or not placement.asks[-1].order:
+            return False
+        return placement.emptied or _is_refused(placement) or self.is_overdue(placement, cluster)
+
+    def is_overdue(self, placement: Placement, cluster: Cluster | None) -> bool:
+        """Whether replicas are held for longer than the deadline, in a cluster that is neither silent nor stale (3.5)."""
+        if cluster is None or cluster.phase is not ClusterPhase.READY or cluster.stale or self.image.is_silent(cluster):
+            return False
+        waits_since = max(placement.dispatched_ms, placement.held_since_ms)
+        return _waits(placement) and self.now_ms - waits_since > self.deadline_seconds * 1000
 
 
 async def review(image: Image, store: Store, clock: Clock, deadline_seconds: float) -> None:
     """Look at what the last refresh touched, and at holds whose time is up."""
-    now_ms = clock.now_ms()
-    overdue = {placement.workload for placement in _overdue(image, now_ms, deadline_seconds)}
+    judge = Judge(image, clock.now_ms(), deadline_seconds)
+    held = list(image.held.values())
+    overdue = {each.workload for each in held if judge.is_overdue(each, image.clusters.get(each.cluster))}
     touched = image.take_touched()
     image.touched.update(touched[LIMIT:])
     ids = sorted({*touched[:LIMIT], *overdue})
@@ -37,45 +61,39 @@ async def review(image: Image, store: Store, clock: Clock, deadline_seconds: flo
         placements = await reader.placements_of([workload.id for workload in workloads])
     for workload in workloads:
         found = placements[workload.id]
-        late = [each for each in found if _is_overdue(image, each, now_ms, deadline_seconds) or _is_refused(each)]
-        late = [each for each in late if not _kept(workload, each)]
-        step = _looked_at(workload, found)
-        if step is not None or late or _is_over(workload, found):
-            await _settle(store, workload.id, [each.id for each in late], now_ms)
+        late = any(judge.condemns(workload, each, image.clusters.get(each.cluster)) for each in found)
+        if late or _looked_at(workload, found) is not None or _is_over(workload, found):
+            await _settle(store, workload.id, judge)
 
 
-def _overdue(image: Image, now_ms: int, deadline_seconds: float) -> Iterable[Placement]:
-    held = list(image.held.values())
-    return (placement for placement in held if _is_overdue(image, placement, now_ms, deadline_seconds))
+def _waits(placement: Placement) -> bool:
+    """Whether replicas that the last order asks for are not bound. What only a rollout's surge holds is not asked back:
 
-
-def _is_overdue(image: Image, placement: Placement, now_ms: int, deadline_seconds: float) -> bool:
-    """Whether replicas are held for longer than the deadline, in a cluster that is neither silent nor stale (3.5)."""
-    cluster = image.clusters.get(placement.cluster)
-    if cluster is None or cluster.phase is not ClusterPhase.READY or cluster.stale or image.is_silent(cluster):
+    a rollout that stalls is reported, not repeated (3.3). Nor is a floor repeated before it is known what it left.
+    """
+    if placement.ended or placement.seen.autoscaled or placement.floor_is_open or not placement.asks:
         return False
-    waits_since = max(placement.dispatched_ms, placement.held_since_ms)
-    is_sent = placement.dispatched_ms > 0 and not placement.ended and not placement.seen.autoscaled
-    return is_sent and placement.held > 0 and now_ms - waits_since > deadline_seconds * 1000
+    lacks = placement.bound < placement.asks[-1].replicas or not placement.seen.version
+    return lacks and placement.held > 0 and placement.dispatched_ms > 0
 
 
 def _is_refused(placement: Placement) -> bool:
-    """Whether the member refused the object itself: no pod is there, and none will be."""
-    return (
-        bool(placement.seen.refused_reason) and not placement.ended and not placement.seen.live and not placement.bound
-    )
+    """Whether the member refused what was last asked: no pod is there, and none will be."""
+    seen = placement.seen
+    answered = bool(placement.asks) and 0 < placement.asks[-1].order <= seen.done
+    return answered and bool(seen.refused_reason) and not placement.ended and not seen.live and not placement.bound
 
 
 def _kept(workload: Workload, placement: Placement) -> bool:
     """What cannot be withdrawn is only told of: whole StatefulSets and Jobs with pods, and what the caller deploys."""
-    if workload.spec.kind is WorkloadKind.CALLER or placement.ended:
+    if workload.spec.kind is WorkloadKind.CALLER or placement.ended or workload.phase in _SETTLED:
         return True
     return placement.bound > 0 and workload.spec.kind is not WorkloadKind.DEPLOYMENT
 
 
 def _looked_at(workload: Workload, placements: Sequence[Placement]) -> WorkloadStep | None:
     """The step that the placements' state means for the workload, if any."""
-    if workload.phase in (*_ENDED, WorkloadPhase.DELETING) or workload.queued:
+    if workload.phase in _SETTLED or workload.queued:
         return None
     conditions = [placement.seen.condition for placement in placements if placement.completions is not None]
     if conditions and FAILED in conditions:
@@ -97,7 +115,7 @@ def _is_over(workload: Workload, placements: Sequence[Placement]) -> bool:
     return workload.phase is WorkloadPhase.DELETING and not placements and workload.decided == workload.version
 
 
-async def _settle(store: Store, workload_id: str, late: Sequence[str], now_ms: int) -> None:
+async def _settle(store: Store, workload_id: str, judge: Judge) -> None:
     """One workload, under its locks: look again, and write what follows."""
     async with store.transaction() as transaction:
         placements = (await transaction.placements_of([workload_id]))[workload_id]
@@ -110,10 +128,10 @@ async def _settle(store: Store, workload_id: str, late: Sequence[str], now_ms: i
         if _is_over(workload, placements):
             await transaction.remove_workloads([workload_id])
             return
-        overdue = [placement for placement in placements if placement.id in late and not placement.ended]
-        after = _stepped(workload, placements, now_ms)
-        for placement in overdue:
-            after = await _withdraw(transaction, (after, placement), clusters, now_ms)
+        after = _stepped(workload, placements, judge.now_ms)
+        for placement in placements:
+            if judge.condemns(after, placement, clusters[placement.cluster]):
+                after = await _withdraw(transaction, (after, placement), clusters, judge.now_ms)
         if after != workload:
             await transaction.save_workloads([after])
 
@@ -146,6 +164,8 @@ async def _withdraw(
     await transaction.save_clusters([clusters[cluster.name]])
     await transaction.save_placements([(after, cluster.revision + 1)])
     await transaction.enqueue([order])
+    if placement.emptied:
+        return workload
     why = told(placement)
     _log.info("placement withdrawn", placement=placement.id, cluster=cluster.name, reason=why)
     avoid = {**workload.avoid, cluster.name: now_ms + AVOID_MS}

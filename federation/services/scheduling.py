@@ -53,7 +53,7 @@ async def run_cycle(scheduler: Scheduler, tools: Tools) -> Done:
     async with tools.store.reader() as reader:
         requests = await _requests(scheduler, reader, woken=changed)
     alone = [request for request in requests if scheduler.drops.get(request.workload.id, 0) >= DROPS_BEFORE_LOCKS]
-    together = [request for request in requests if request not in alone] if alone else requests
+    together = [request for request in requests if scheduler.drops.get(request.workload.id, 0) < DROPS_BEFORE_LOCKS]
     done = await _decide(scheduler, tools, together) if together else Done()
     for request in alone:
         done = _joined(done, await _decide_under_locks(scheduler, tools, request))

@@ -1,0 +1,138 @@
+"""What folds of events work on: one cluster's rows while a batch is folded, and the means to change them soundly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
+
+from federation.domain.cluster import Cluster, Node, Place
+from federation.domain.placement import Placement
+from federation.domain.reception import told
+
+
+@dataclass(slots=True)
+class ClusterFold:
+    """One cluster while a batch is folded: rows loaded under its lock, replaced here, then written in bulk.
+
+    *nodes* and *placements* hold what the batch names (all of the cluster's where `needs_everything` said so);
+    *changed_nodes* and *changed_placements* what must be written. *strays* are placements that have ended and of
+    which something was seen again. *generation* is the hub's: orders done of another are none of its own.
+    """
+
+    cluster: Cluster
+    nodes: dict[str, Node] = field(default_factory=dict)
+    placements: dict[str, Placement] = field(default_factory=dict)
+    changed_nodes: set[str] = field(default_factory=set)
+    changed_placements: set[str] = field(default_factory=set)
+    strays: set[str] = field(default_factory=set)
+    generation: int = 1
+
+    def put_node(self, node: Node) -> None:
+        """Replace a node's row and keep the cluster's sums."""
+        before = self.nodes.get(node.name)
+        self.nodes[node.name] = node
+        self.changed_nodes.add(node.name)
+        self._sum(before, node)
+
+    def put_placement(self, placement: Placement) -> None:
+        """Replace a placement's row and keep the cluster's sum of what is held."""
+        before = self.placements[placement.id]
+        if before == placement:
+            return
+        self.placements[placement.id] = placement
+        self.changed_placements.add(placement.id)
+        held = with_change(self.cluster.held, before.held_amounts(), placement.held_amounts())
+        self.cluster = replace(self.cluster, held=held)
+
+    def bury(self, node: Node, place: Place, now_ms: int) -> None:
+        """Leave a tombstone, so that whoever reads what changed sees that the node went."""
+        tombstone = Node(name=node.name, gone=True, usable=False, place=place)
+        self.move_bound(node, tombstone, now_ms)
+        self.put_node(tombstone)
+
+    def move_bound(self, before: Node | None, after: Node, now_ms: int) -> None:
+        """One event moves a replica from held to bound, or back (3.2, 3.4)."""
+        old = before.bound if before else {}
+        for placement_id in {*old, *after.bound}:
+            if old.get(placement_id) == after.bound.get(placement_id):
+                continue
+            placement = self.placements.get(placement_id)
+            if placement is None or placement.cluster != self.cluster.name:
+                continue
+            if placement_id in after.bound:
+                self.note_stray(placement, self.cluster.done if self.cluster.generation == self.generation else 0)
+            delta = after.bound_of(placement_id) - (before.bound_of(placement_id) if before else 0)
+            self.put_placement(placement.with_bound(after.name, delta, now_ms))
+
+    def note_stray(self, placement: Placement, done: int) -> None:
+        """Something was seen of *placement*: if it has ended, and no answer to that is on its way, it needs one (4.3)."""
+        if placement.released and (not placement.asks or 0 < placement.asks[-1].order <= done):
+            self.strays.add(placement.id)
+
+    def mark_told(self, name: str, place: Place) -> None:
+        """The object *name* was told at *place*: of the resync that runs or was last, if not before it."""
+        if place > self.cluster.reception.started:
+            reception = told(self.cluster.reception, name)
+            self.cluster = replace(self.cluster, reception=reception)
+
+    def _sum(self, before: Node | None, after: Node) -> None:
+        came = int(not after.gone) - int(before is not None and not before.gone)
+        if came:
+            self.cluster = replace(self.cluster, nodes=self.cluster.nodes + came)
+        old_known, old_used = counted(before)
+        new_known, new_used = counted(after)
+        if old_known == new_known and old_used == new_used:
+            return
+        self.cluster = replace(
+            self.cluster,
+            known=with_change(self.cluster.known, old_known, new_known),
+            used=with_change(self.cluster.used, old_used, new_used),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event on its way into *view*, its quantities read, at its *place*."""
+
+    view: ClusterFold
+    event: Any
+    readied: Any
+    place: Place
+    now_ms: int
+
+    @property
+    def done(self) -> int:
+        """The last order of this hub that was carried out when the event was read."""
+        return self.event.done if self.event.generation == self.view.generation else 0
+
+    def is_news(self, node: Node | None, name: str) -> bool:
+        """Whether the event is newer than what is known of a node: its row, or what the last resync listed (1.2, 1.4)."""
+        if node is not None and (self.place <= node.place or not node.gone):
+            return self.place > node.place
+        reception = self.view.cluster.reception
+        return name in reception.missing or self.place > reception.finished
+
+
+def counted(node: Node | None) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """What a node adds to its cluster's known and used sums: nothing unless pods can be put on it."""
+    if node is None or node.gone or not node.usable:
+        return {}, {}
+    return node.allocatable, node.requested
+
+
+def with_change(total: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """*total* less *before* plus *after*, without zeros."""
+    if before == after:
+        return dict(total)
+    changed = {**total}
+    for name in {*before, *after}:
+        changed[name] = changed.get(name, 0) - before.get(name, 0) + after.get(name, 0)
+    return {name: amount for name, amount in changed.items() if amount}
+
+
+def with_orders(cluster: Cluster, generation: int, done: int) -> Cluster:
+    """How far orders are done never goes back within a generation (invariant 4)."""
+    if (generation, done) <= (cluster.generation, cluster.done):
+        return cluster
+    return replace(cluster, generation=generation, done=done)
