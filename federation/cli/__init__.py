@@ -21,9 +21,13 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"federation {version('federation')}")
+        try:
+            number = version("federation")
+        except PackageNotFoundError:
+            number = "(not installed: run from its source)"
+        typer.echo(f"federation {number}")
         raise typer.Exit
 
 

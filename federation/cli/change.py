@@ -1,6 +1,6 @@
 """Commands that change what is on record: scale, delete, renew, cordon, uncordon."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -8,12 +8,7 @@ from federation.cli import complete
 from federation.cli.options import Connection, Patience, Scope, Session, command
 from federation.cli.output import say
 
-if TYPE_CHECKING:
-    from federation.cli.client import Client
-
 PANEL: Final = "Change"
-LONGEST_WAIT_SECONDS: Final = 60
-Row = dict[str, Any]
 Workload = Annotated[
     str, typer.Argument(metavar="NAME", help="Name or id of a workload.", autocompletion=complete.workloads)
 ]
@@ -50,11 +45,17 @@ def scale(name: Workload, replicas: Replicas, session: Session, scope: Scope, pa
 def delete(names: Workloads, connection: Connection, scope: Scope, patience: Patience) -> None:
     """End workloads: their pods go, and what they held is free again."""
     from federation.cli import fetch
+    from federation.cli.client import Request
+    from federation.cli.progress import wait_until_gone
 
     seconds, client = patience.seconds, connection.client()
-    for row in [fetch.workload(client, name, scope.team) for name in names]:
-        gone = _delete(client, row, 0.0 if patience.wait is False else seconds)
-        say(f"workload/{row['name']} {'deleted' if gone else 'deleting'}")
+    rows = [fetch.workload(client, name, scope.team) for name in names]
+    for row in rows:
+        client.call(Request(method="DELETE", path=f"/v1/workloads/{row['id']}"))
+    if patience.wait is not False:
+        wait_until_gone(client, rows, seconds)
+    for row in rows:
+        say(f"workload/{row['name']} {'deleting' if patience.wait is False else 'deleted'}")
 
 
 def renew(names: Workloads, connection: Connection, scope: Scope) -> None:
@@ -85,26 +86,3 @@ def _set_cordoned(names: list[str], connection: Connection, *, cordoned: bool) -
     for name in names:
         client.call(Request(method="PATCH", path=f"/v1/clusters/{segment(name)}", body={"cordoned": cordoned}))
         say(f"cluster/{name} {'cordoned' if cordoned else 'uncordoned'}")
-
-
-def _delete(client: "Client", row: Row, seconds: float) -> bool:
-    """Whether *row* is gone, after at most *seconds*."""
-    import time
-
-    from federation.cli.client import Request
-    from federation.cli.failures import Failed
-    from federation.cli.progress import POLL_SECONDS
-
-    path, deadline = f"/v1/workloads/{row['id']}", time.monotonic() + seconds
-    answer = client.call(Request(method="DELETE", path=path, wait_seconds=min(int(seconds), LONGEST_WAIT_SECONDS)))
-    if answer.status == 204:
-        return True
-    while time.monotonic() < deadline:
-        try:
-            client.get(path)
-        except Failed as failure:
-            if failure.slug == "not-found":
-                return True
-            raise
-        time.sleep(POLL_SECONDS)
-    return False

@@ -46,7 +46,7 @@ def named(words: Iterable[str], default: Kind | None = None) -> Named:
     given = list(words)
     if len(given) == 1 and "/" in given[0]:
         given = given[0].split("/", 1)
-    if len(given) == 1 and default is not None and given[0] not in ALIASES:
+    if len(given) == 1 and default is not None and given[0].lower() not in ALIASES:
         return Named(default, given[0])
     kind = ALIASES.get(given[0].lower())
     if kind is None or len(given) > 2:

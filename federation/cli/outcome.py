@@ -19,6 +19,17 @@ DECISION_SECONDS: Final = 10
 Row = dict[str, Any]
 
 
+def send(client: Client, request: Request) -> Row:
+    """The workload that the server made of *request*."""
+    try:
+        return dict(client.call(request).body)
+    except Failed as failure:
+        if failure.slug != "conflict":
+            raise
+        advice = "Change it with `federation scale`, or put yours in its place with --replace."
+        raise Failed(f"{failure}\n{advice}", slug=failure.slug) from failure
+
+
 def follow(client: Client, workload: Row, wait: bool | None, seconds: float) -> None:
     """Wait for the pods, for the decision, or not at all."""
     if wait is False:
@@ -68,9 +79,13 @@ def _outcome_lines(workload: Row) -> list[str]:
     return [*lines, *_label_lines(workload)]
 
 
+def _count(replicas: int) -> str:
+    return f"{replicas} replica" + ("" if replicas == 1 else "s")
+
+
 def _label_lines(workload: Row) -> list[str]:
     labels = [
-        shown(f"  {row['cluster']}: {row['replicas']} replicas with {name}={value}")
+        shown(f"  {row['cluster']}: {_count(row['replicas'])} with {name}={value}")
         for row in workload["placements"]
         for name, value in row.get("podLabels", {}).items()
     ]

@@ -44,7 +44,7 @@ def place(session: Session, pods: Pods, places: Places, placing: Placing, name: 
         return
     with leaving_cleanly(body["name"]):
         request = outcome.request_for(client, body, replace=placing.replace, wait=placing.wait)
-        workload = client.call(request).body
+        workload = outcome.send(client, request)
         for text in workload.get("notes", ()):
             note(f"note: {text}")
         outcome.follow(client, workload, placing.wait, seconds)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -46,6 +46,18 @@ def wait_until(client: Client, workload: Row, done: Callable[[Row], bool], secon
     return workload
 
 
+def wait_until_gone(client: Client, workloads: Sequence[Row], seconds: float) -> None:
+    """Until none of *workloads* is left; Failed when that takes longer than *seconds*."""
+    deadline, left = time.monotonic() + seconds, list(workloads)
+    with spoken() as say:
+        while left := [row for row in left if _exists(client, row)]:
+            names = ", ".join(str(row["name"]) for row in left)
+            say(f"{names}: deleting")
+            if time.monotonic() >= deadline:
+                raise Failed(f"{names}: still deleting after {seconds:g}s. It goes on without this command.", REFUSED)
+            time.sleep(POLL_SECONDS)
+
+
 def standing(workload: Row) -> str:
     """Where a workload stands, in a line."""
     name = workload["name"]
@@ -79,6 +91,16 @@ def leaving_cleanly(name: str) -> Iterator[None]:
         see, end = f"`federation get workload {name} --watch`", f"`federation delete {name}`"
         note(f"\ninterrupted: {name} stays as asked. Follow it with {see}, end it with {end}.")
         raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _exists(client: Client, row: Row) -> bool:
+    try:
+        client.get(f"/v1/workloads/{row['id']}")
+    except Failed as failure:
+        if failure.slug == "not-found":
+            return False
+        raise
+    return True
 
 
 def _once() -> Say:

@@ -5,6 +5,7 @@ from tests.cli.server import Said, Server, page, problem
 
 FOUND = "GET /v1/workloads?name=web&limit=500"
 ONE = f"/v1/workloads/{WEB}"
+GONE = problem(404, "not-found", "no such workload")
 
 
 def test_scale_sends_the_new_count_and_tells_where_they_are(server: Server):
@@ -24,33 +25,35 @@ def test_scale_needs_a_count(server: Server):
     assert (result.exit_code, server.asked) == (2, [])
 
 
-def test_delete_waits_until_it_is_gone(server: Server):
-    gone = problem(404, "not-found", "no such workload")
+def test_delete_waits_until_all_are_gone(server: Server):
+    leaving = make_workload(phase="deleting")
     server.answer(FOUND, page(make_workload()))
-    server.answer(f"DELETE {ONE}", Said(make_workload(phase="deleting"), 202)).answer(f"GET {ONE}", gone)
+    server.answer(f"DELETE {ONE}", Said(leaving, 202)).answer(f"GET {ONE}", leaving, GONE)
 
     result = server.run("delete", "web")
 
-    assert (result.stdout, result.exit_code) == ("workload/web deleted\n", 0)
-    assert server.sent("DELETE")[0].headers["Prefer"] == "wait=60"
+    assert (result.stdout, result.stderr) == ("workload/web deleted\n", "web: deleting\n")
+    assert result.exit_code == 0
 
 
-def test_delete_that_the_server_finishes_at_once_asks_no_more(server: Server):
-    server.answer(FOUND, page(make_workload())).answer(f"DELETE {ONE}", Said(status=204))
+def test_delete_that_takes_too_long_says_that_it_goes_on(server: Server):
+    leaving = make_workload(phase="deleting")
+    server.answer(FOUND, page(make_workload()))
+    server.answer(f"DELETE {ONE}", Said(leaving, 202)).answer(f"GET {ONE}", leaving)
 
-    result = server.run("delete", "web")
+    result = server.run("delete", "web", "--timeout", "0s")
 
-    assert result.stdout == "workload/web deleted\n"
-    assert [asked.method for asked in server.asked] == ["GET", "DELETE"]
+    assert result.stderr == ("web: deleting\nerror: web: still deleting after 0s. It goes on without this command.\n")
+    assert (result.stdout, result.exit_code) == ("", 1)
 
 
-def test_delete_without_waiting_says_that_it_goes_on(server: Server):
+def test_delete_without_waiting_asks_no_more(server: Server):
     server.answer(FOUND, page(make_workload())).answer(f"DELETE {ONE}", Said(make_workload(phase="deleting"), 202))
 
     result = server.run("delete", "web", "--no-wait")
 
     assert result.stdout == "workload/web deleting\n"
-    assert "Prefer" not in server.sent("DELETE")[0].headers
+    assert [asked.method for asked in server.asked] == ["GET", "DELETE"]
 
 
 def test_nothing_is_deleted_when_one_of_the_names_is_wrong(server: Server):

@@ -252,6 +252,17 @@ def test_a_refusal_names_the_field(server: Server):
     assert (result.stdout, result.exit_code) == ("", 1)
 
 
+def test_a_name_that_is_taken_says_how_to_go_on(server: Server):
+    server.answer(POST, problem(409, "conflict", "team 'shop' has a workload named 'web' already"))
+
+    result = server.run("place", "web")
+
+    assert result.stderr == (
+        "error: Conflict: team 'shop' has a workload named 'web' already\n"
+        "Change it with `federation scale`, or put yours in its place with --replace.\n"
+    )
+
+
 def test_replace_puts_a_new_spec_in_the_place_of_the_old(server: Server):
     server.answer("GET /v1/workloads?name=web&limit=500", page(make_workload()))
     server.answer(f"PUT /v1/workloads/{WEB}", make_workload(make_placement("east", 4)))
