@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
@@ -17,7 +18,7 @@ from federation.services.callers import Caller, Forbidden, Role
 
 LOCAL: Final = Caller(who="local", role=Role.OPERATOR)
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_LONGEST_TOKEN: Final = 8192
+_LONGEST_TOKEN: Final = 8000
 _LEEWAY_SECONDS: Final = 30
 _REMEMBER_SECONDS: Final = 60.0
 _REMEMBERED: Final = 1024
@@ -34,11 +35,11 @@ class Loopback:
     """The embedded default: this machine's own users are operators, and nobody else is served."""
 
     async def __call__(self, request: web.Request) -> Caller:
-        if not _is_loopback(request.remote) or "Forwarded" in request.headers or "X-Forwarded-For" in request.headers:
+        headers = request.headers
+        if not _is_loopback(request.remote) or "Forwarded" in headers or "X-Forwarded-For" in headers:
             raise Forbidden("without an issuer of tokens only this machine is served")
         # A page elsewhere may have its own name resolve to this machine; its requests then bear that name.
-        host = request.headers.get("Host", "").rpartition(":")[0] or request.headers.get("Host", "")
-        if host.lower() not in _LOOPBACK_HOSTS and request.headers.get("Host", "").lower() not in _LOOPBACK_HOSTS:
+        if not _names_loopback(headers.get("Host", "")):
             raise Forbidden("without an issuer of tokens only names of this machine are served")
         return LOCAL
 
@@ -122,6 +123,13 @@ def _token(request: web.Request) -> str:
     return token
 
 
+@lru_cache(maxsize=1024)
+def _names_loopback(host: str) -> bool:
+    """Whether a Host header, with or without a port, names this machine."""
+    return host.lower() in _LOOPBACK_HOSTS or host.lower().rpartition(":")[0] in _LOOPBACK_HOSTS
+
+
+@lru_cache(maxsize=1024)
 def _is_loopback(remote: str | None) -> bool:
     try:
         return remote is not None and ip_address(remote.partition("%")[0]).is_loopback

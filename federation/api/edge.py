@@ -96,4 +96,5 @@ def _set_headers(response: web.StreamResponse, request_id: str) -> None:
     headers = response.headers
     headers["X-Request-Id"] = request_id
     for name, value in _HEADERS:
-        headers.setdefault(name, value)
+        if name not in headers:
+            headers.add(name, value)

@@ -43,7 +43,7 @@ class Hub:
         self._news = asyncio.Event()
         self._closed = asyncio.Event()
         self._ready = asyncio.Event()
-        self._clients = 0
+        self.clients = 0
         self._idle_since = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -65,15 +65,15 @@ class Hub:
 
     def join(self) -> None:
         """One more client; refused beyond the limit."""
-        if self.closed or self._clients >= self._parts.settings.most_streams:
+        if self.closed or self.clients >= self._parts.settings.most_streams:
             raise Unavailable("too many streams are open")
-        self._clients += 1
+        self.clients += 1
         if self._task is None or self._task.done():
             self._restart()
             self._task = asyncio.create_task(self._run(), name="stream")
 
     def leave(self) -> None:
-        self._clients -= 1
+        self.clients -= 1
         self._idle_since = asyncio.get_running_loop().time()
 
     def position(self, last_id: str | None) -> int | None:
@@ -159,7 +159,7 @@ class Hub:
             await parts.store.changed("view", _LOOK_SECONDS)
 
     def _is_wanted(self) -> bool:
-        return self._clients > 0 or asyncio.get_running_loop().time() - self._idle_since < _LINGER_SECONDS
+        return self.clients > 0 or asyncio.get_running_loop().time() - self._idle_since < _LINGER_SECONDS
 
 
 def _may_see(caller: Caller, told: Told) -> bool:

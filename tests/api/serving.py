@@ -85,6 +85,7 @@ class Served:
     clock: ShiftedClock
     planner: Planner
     ids: Ulids
+    runner: web.AppRunner
 
     async def call(self, method: str, path: str, body: Any = None, **more: Any) -> Reply:
         """*body* as JSON, or as it is when it is bytes; *headers* win over what follows from it."""
@@ -139,6 +140,7 @@ async def serving(
                 clock=clock,
                 planner=planner,
                 ids=ids,
+                runner=runner,
             )
         await runner.cleanup()
         await opened.close()

@@ -72,7 +72,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "a quantity that is none": {"requests": {"cpu": "1 Gi"}},
     "a negative quantity": {"requests": {"cpu": "-1"}},
     "a huge exponent": {"requests": {"cpu": "1e1000000"}},
-    "digits of another script": {"requests": {"cpu": "１"}},  # noqa: RUF001
+    "digits of another script": {"requests": {"cpu": "１"}},
     "a hexadecimal quantity": {"requests": {"cpu": "0x10"}},
     "a quantity in groups": {"requests": {"cpu": "1_000"}},
     "a long quantity": {"requests": {"cpu": "1" * 63_000}},
