@@ -85,7 +85,7 @@ def decode_record(key: str, headers: Sequence[tuple[str, bytes]]) -> Envelope:
         raise Invalid("content-type is not application/json in UTF-8")
     source = _text(found, "ce_source")
     is_action = source == HUB_SOURCE
-    if cluster_of(source) != key and not (is_action and is_label(key)):
+    if not (is_label(key) if is_action else key and cluster_of(source) == key):
         raise Invalid("the record's key is not the cluster that ce_source names")
     time = _text(found, "ce_time") if "ce_time" in found else ""
     if time and not _TIME.fullmatch(time):
@@ -280,8 +280,8 @@ def from_http(headers: Mapping[str, str], body: bytes) -> list[tuple[Envelope, b
 
 
 def _binary_headers(headers: Sequence[tuple[str, str]]) -> list[tuple[str, bytes]]:
-    # Servers hand over bytes that are no UTF-8 as surrogates; they go back to bytes and are refused as such.
-    raw = [(name, value.encode(errors="surrogateescape")) for name, value in headers]
+    # Servers hand over bytes that are no UTF-8 as surrogates; these stay no UTF-8, and are refused as such.
+    raw = [(name, value.encode(errors="surrogatepass")) for name, value in headers]
     pairs = [("ce_" + name[3:], unquote_to_bytes(value)) for name, value in raw if name.startswith("ce-")]
     return pairs + [(name, value) for name, value in raw if name == "content-type"]
 
