@@ -242,7 +242,11 @@ async def write(
     await transaction.save_clusters([locked.clusters[name] for name in sorted(locked.touched)])
     rows = [(placement, locked.clusters[placement.cluster].revision) for placement in locked.changed.values()]
     await transaction.save_placements(rows)
-    await transaction.save_workloads([locked.workloads[decision.workload] for decision in decided])
+    changed = [locked.workloads[decision.workload] for decision in decided]
+    # An end without any placement is complete: nothing of it will be observed that could have it looked at again.
+    over = [each.id for each in changed if each.phase is WorkloadPhase.DELETING and not locked.placements[each.id]]
+    await transaction.save_workloads([each for each in changed if each.id not in over])
+    await transaction.remove_workloads(over)
     used = {decision.explanation for decision in decided}
     await transaction.record_cycle(cycle, decided, [each for each in plan.explanations if each.id in used])
     await transaction.enqueue(locked.orders)
