@@ -212,6 +212,7 @@ async def test_a_client_that_does_not_read_is_let_go():
         writer.write(f"GET /v1/stream HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
         await reader.readline()
         async with following(served) as other:
+            assert _hub(served).clients == 2
             for _ in range(200):
                 _hub(served).tell([Change("workload", None, "x" * 200_000)])
                 await other.next("workload")
