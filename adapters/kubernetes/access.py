@@ -8,14 +8,17 @@ import asyncio
 import time
 from typing import Any, Final, Protocol
 
+import structlog
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
+from yaml import YAMLError
 
 from federation.domain.errors import Invalid, Unavailable
 
 USER_AGENT: Final = "federation-agent"
 _LOAD_SECONDS: Final = 30.0
 _RENEW_SECONDS: Final = 10.0
+_log = structlog.get_logger(__name__)
 
 
 class Access(Protocol):
@@ -63,7 +66,12 @@ class Kubeconfig:
             return False
         self._renewed = now
         before = dict(client.configuration.api_key)
-        client.configuration.api_key = (await self._load()).api_key
+        try:
+            client.configuration.api_key = (await self._load()).api_key
+        except Invalid as error:
+            # A command that fails now may work again later: the server's refusal stands until then.
+            _log.warning("the kubeconfig's credentials cannot be renewed", error=str(error)[:300])
+            return False
         return bool(client.configuration.api_key != before)
 
     async def _load(self) -> Any:
@@ -78,7 +86,7 @@ class Kubeconfig:
                 )
         except TimeoutError as error:
             raise Unavailable(f"the kubeconfig's credentials did not come within {_LOAD_SECONDS:g} s") from error
-        except (ConfigException, OSError, ValueError) as error:
+        except (ConfigException, YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise Invalid(f"the kubeconfig cannot be used: {error}") from error
         return configuration
 
