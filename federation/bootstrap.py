@@ -16,6 +16,8 @@ from adapters.embedded.log import EmbeddedLog
 from adapters.embedded.members import open_members
 from adapters.kafka.log import KafkaLog
 from adapters.kafka.settings import KafkaSettings
+from adapters.kubernetes.access import InCluster, Kubeconfig
+from adapters.kubernetes.gateway import KubernetesGateway
 from adapters.sql.schema import migrate, require_current
 from adapters.sql.store import SqlStore, open_store
 from adapters.system import SystemClock, Threads, Ulids
@@ -212,18 +214,51 @@ async def up(settings: Settings, stop: asyncio.Event) -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     await migrate(settings.database)
     async with open_hub(settings) as hub:
-        members = await open_members(
-            settings.data_dir / "members.db", hub.clock, count=settings.members, seed=settings.seed
-        )
         loops: dict[str, Loop] = {**work_loops(hub), "api": partial(serve_api, hub, server)}
-        for member in members:
-            loops[f"member {member.name}"] = member.run
-            loops[f"agent {member.name}"] = agent_loop(settings, member.name, member.gateway, hub.log)
-        try:
+        async with AsyncExitStack() as stack:
+            joined = _real_members if settings.context else _simulated_members
+            await joined(hub, loops, stack)
             await supervise(loops, stop, hub.health)
-        finally:
-            for member in members:
-                await member.close()
+
+
+async def _simulated_members(hub: Hub, loops: dict[str, Loop], stack: AsyncExitStack) -> None:
+    settings = hub.settings
+    path = settings.data_dir / "members.db"
+    for member in await open_members(path, hub.clock, count=settings.members, seed=settings.seed):
+        stack.push_async_callback(member.close)
+        loops[f"member {member.name}"] = member.run
+        loops[f"agent {member.name}"] = agent_loop(settings, member.name, member.gateway, hub.log)
+
+
+async def _real_members(hub: Hub, loops: dict[str, Loop], stack: AsyncExitStack) -> None:
+    """Real clusters by the contexts of a kubeconfig, `name=context` or a context that is a cluster's name too."""
+    for entry in hub.settings.context.split(","):
+        name, _, context = entry.rpartition("=")
+        gateway = kubernetes_gateway(hub.settings, context)
+        stack.push_async_callback(gateway.close)
+        loops[f"agent {name or context}"] = agent_loop(hub.settings, name or context, gateway, hub.log)
+
+
+async def agent(settings: Settings, stop: asyncio.Event) -> None:
+    """The agent of one member cluster: in it, or beside it by a kubeconfig."""
+    if not settings.cluster:
+        raise Invalid("say which cluster this agent is for: --cluster, or FEDERATION_CLUSTER", "CLUSTER")
+    if not settings.kafka_bootstrap:
+        raise Invalid("an agent needs the hub's Kafka: FEDERATION_KAFKA_BOOTSTRAP", "KAFKA_BOOTSTRAP")
+    log = open_log(settings)
+    gateway = kubernetes_gateway(settings, settings.context)
+    try:
+        await supervise({"agent": agent_loop(settings, settings.cluster, gateway, log)}, stop, Health())
+    finally:
+        await gateway.close()
+        await log.close()
+
+
+def kubernetes_gateway(settings: Settings, context: str) -> KubernetesGateway:
+    """A real member: by the kubeconfig that the operator names, else from inside the cluster."""
+    outside = bool(settings.kubeconfig or context)
+    access = Kubeconfig(settings.kubeconfig, context) if outside else InCluster()
+    return KubernetesGateway(access)
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:

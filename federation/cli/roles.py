@@ -18,18 +18,30 @@ Config = Annotated[str, typer.Option("--config", help="A TOML file of settings."
 Listen = Annotated[str, typer.Option("--listen", help="host:port to serve on (FEDERATION_LISTEN).")]
 DataDir = Annotated[str, typer.Option("--data-dir", help="Where the embedded default keeps its files.")]
 
+Kubeconfig = Annotated[str, typer.Option("--kubeconfig", help="The kubeconfig of the member clusters.")]
+Context = Annotated[
+    str, typer.Option("--context", help="A context of the kubeconfig; for `up` several: name=context,…")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the roles to the command line."""
-    for command in (up, serve, work, migrate):
+    for command in (up, serve, work, agent, migrate):
         app.command(rich_help_panel="Roles")(command)
 
 
-def up(config: Config = "", listen: Listen = "", data_dir: DataDir = "") -> None:
-    """Run everything in one process: SQLite, a log of its own and six simulated clusters."""
+def up(
+    config: Config = "",
+    listen: Listen = "",
+    data_dir: DataDir = "",
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+) -> None:
+    """Run everything in one process: SQLite, a log of its own and six simulated clusters, or real ones by --context."""
     from federation import bootstrap
 
-    _run(bootstrap.up, config, {"listen": listen, "data_dir": data_dir}, greet=True)
+    given = {"listen": listen, "data_dir": data_dir, "kubeconfig": kubeconfig, "context": context}
+    _run(bootstrap.up, config, given, greet=True)
 
 
 def serve(config: Config = "", listen: Listen = "") -> None:
@@ -44,6 +56,18 @@ def work(config: Config = "") -> None:
     from federation import bootstrap
 
     _run(bootstrap.work, config, {})
+
+
+def agent(
+    config: Config = "",
+    cluster: Annotated[str, typer.Option("--cluster", help="The name of the member cluster.")] = "",
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+) -> None:
+    """Observe one member cluster and carry out its orders; without a kubeconfig, from inside it."""
+    from federation import bootstrap
+
+    _run(bootstrap.agent, config, {"cluster": cluster, "kubeconfig": kubeconfig, "context": context})
 
 
 def migrate(config: Config = "") -> None:
@@ -90,8 +114,9 @@ def _greet(settings: "Settings") -> None:
     server = "" if (host, port) == ("127.0.0.1", 8080) else f" --server http://{host}:{port}"
     launcher = Path(sys.prefix, "bin", "federation")
     program = os.path.relpath(launcher) if launcher.exists() else f"{sys.executable} -m federation"
+    clusters = f"the clusters of {settings.context}" if settings.context else f"{settings.members} simulated clusters"
     lines = (
-        f"Federation serves on http://{host}:{port} with {settings.members} simulated clusters; data in {settings.data_dir}",
+        f"Federation serves on http://{host}:{port} with {clusters}; data in {settings.data_dir}",
         "Try, in another terminal:",
         f"  {program} get clusters{server}",
         f"  {program} place web --replicas 40 --cpu 500m --memory 1Gi --spread region:2{server}",
