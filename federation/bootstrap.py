@@ -189,8 +189,12 @@ async def _loops_health(hub: Hub) -> str:
     return "; ".join(f"{worker}: {why}" for worker, why in sorted(hub.health.troubles.items()))
 
 
-def agent_loop(settings: Settings, cluster: str, gateway: ClusterGateway, log: EventLog) -> Loop:
-    """The loop of one member's agent."""
+# Simulated members die with the process, so that nobody else can still be writing: their Lease need not be long.
+SIMULATED_LEASE = {"lease_seconds": 3.0, "renew_seconds": 1.0, "call_seconds": 1.5}
+
+
+def agent_loop(settings: Settings, cluster: str, gateway: ClusterGateway, log: EventLog, **lease: float) -> Loop:
+    """The loop of one member's agent; *lease* replaces the times of its Lease."""
     labels = dict(pair.partition("=")[::2] for pair in settings.cluster_labels.split(",") if pair)
     parts = AgentParts(
         cluster=cluster,
@@ -203,6 +207,7 @@ def agent_loop(settings: Settings, cluster: str, gateway: ClusterGateway, log: E
             labels=labels,
             events_topic=settings.events_topic or "federation.events",
             kinds=frozenset(settings.allowed_kinds.split(",")),
+            **lease,  # type: ignore[arg-type]
         ),
     )
     return partial(run_agent, parts)
@@ -227,7 +232,7 @@ async def _simulated_members(hub: Hub, loops: dict[str, Loop], stack: AsyncExitS
     for member in await open_members(path, hub.clock, count=settings.members, seed=settings.seed):
         stack.push_async_callback(member.close)
         loops[f"member {member.name}"] = member.run
-        loops[f"agent {member.name}"] = agent_loop(settings, member.name, member.gateway, hub.log)
+        loops[f"agent {member.name}"] = agent_loop(settings, member.name, member.gateway, hub.log, **SIMULATED_LEASE)
 
 
 async def _real_members(hub: Hub, loops: dict[str, Loop], stack: AsyncExitStack) -> None:
