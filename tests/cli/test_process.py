@@ -1,6 +1,7 @@
 """The program as a process: how it starts, completes, watches and is interrupted."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -105,6 +106,23 @@ def test_an_interrupted_wait_leaves_the_workload_and_says_so(server: Server):
     )
     assert (out, process.returncode) == ("", 130)
     assert server.sent("DELETE") == []
+
+
+def test_a_person_at_a_terminal_sees_one_moving_line(server: Server):
+    starting, running = make_workload(make_placement("east", 2, ready=0)), make_workload(make_placement("east", 2))
+    server.answer("POST /v1/workloads", Said(starting, 201)).answer(f"GET /v1/workloads/{WEB}", starting, running)
+    screen, terminal = pty.openpty()
+    words = [sys.executable, "-m", "federation", "place", "web", "--wait"]
+
+    env = environment(server, TERM="xterm", COLUMNS="100")
+    run = subprocess.run(words, env=env, stdout=subprocess.PIPE, stderr=terminal, text=True, timeout=30)
+    os.close(terminal)
+    seen = os.read(screen, 65_536).decode()
+    os.close(screen)
+
+    assert (run.stdout, run.returncode) == ("workload/web placed: east 2\n", 0)
+    assert "web is placed: 0 of 2 ready (east:2)" in seen
+    assert "\x1b[?25h" in seen  # the cursor is there again
 
 
 def test_the_version_is_told():
