@@ -155,6 +155,12 @@ class Placement(Struct, frozen=True, kw_only=True):
         """What the claim may come to take: a commit that raises any of it must leave no excess (2.3)."""
         return add(scale(self.request, self.claim), scale(self.growth, self.bound))
 
+    def raises(self, before: "Placement | None") -> bool:
+        """Whether the claim rises from *before*, be more bound already: a pod that changes nodes can show twice (2.3)."""
+        claimed = before.claimed_amounts() if before is not None else {}
+        rises = any(amount > claimed.get(name, 0) for name, amount in self.claimed_amounts().items())
+        return rises or self.claim > (before.claim if before is not None else 0)
+
     def asking(self, ask: Ask) -> "Placement":
         """The placement with one more version; the node names of its holds are the caller's to add."""
         return replace(self, version=ask.version, asks=(*self.asks, ask), ended=ask.kind is AskKind.GONE)

@@ -136,18 +136,11 @@ def _summed(
     for placement in placements:
         cluster = clusters.get(placement.cluster, locked.clusters[placement.cluster])
         old = before.get(placement.cluster)
-        if _raises(old, placement):
+        if placement.raises(old):
             raised.add(placement.cluster)
         held = with_change(cluster.held, old.held_amounts() if old else {}, placement.held_amounts())
         clusters[placement.cluster] = replace(cluster, held=held)
     return Change(placements, orders, clusters, frozenset(raised))
-
-
-def _raises(before: Placement | None, after: Placement) -> bool:
-    """Whether a claim rises, even where more is bound already: a pod that changes nodes can show twice (2.3)."""
-    claimed = before.claimed_amounts() if before is not None else {}
-    rises = any(amount > claimed.get(name, 0) for name, amount in after.claimed_amounts().items())
-    return rises or after.claim > (before.claim if before is not None else 0)
 
 
 def _refused(locked: Locked, change: Change, basis: Basis) -> str:
