@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final
 
+import msgspec
 from msgspec import Meta, Struct
 
 from federation.domain.errors import Invalid
@@ -27,7 +28,7 @@ from federation.domain.pods import (
 from federation.domain.pods import pod_requests as pod_requests
 from federation.domain.quantities import shown
 from federation.domain.resources import format_amounts
-from federation.domain.workload import DNS_LABEL, Toleration, WorkloadKind
+from federation.domain.workload import DNS_LABEL, Component, Toleration, WorkloadKind
 
 Manifest = Mapping[str, Any]
 
@@ -144,15 +145,16 @@ def from_manifest(manifest: Manifest) -> ManifestFacts:
     _check(read, kind)
     selector, notes = selector_of(pod)
     replicas, completions = _replicas(read.spec, kind)
+    shape = _shape(pod, selector, replicas)
     return ManifestFacts(
         kind=kind,
         api=f"{manifest['apiVersion']}/{kind}",
         name=read.metadata.name or "",
         namespace=_namespace(manifest),
         replicas=replicas,
-        requests=format_amounts(requests_of(pod, POD_SPEC)),
-        node_selector=selector,
-        tolerations=tolerations_of(pod),
+        requests=shape.requests,
+        node_selector=shape.node_selector,
+        tolerations=shape.tolerations,
         revision=_revision(clean),
         surge=_surge(read.spec, kind, replicas),
         completions=completions,
@@ -202,6 +204,20 @@ def read_documents(documents: Iterable[object]) -> dict[str, Any]:
     return manifest
 
 
+def _shape(pod: PodSpec, selector: dict[str, str], replicas: int) -> Component:
+    """The pod's shape, within the bounds that the core keeps: what is stored must be readable again."""
+    shape = Component(
+        replicas=replicas,
+        requests=format_amounts(requests_of(pod, POD_SPEC)),
+        node_selector=selector,
+        tolerations=tolerations_of(pod),
+    )
+    try:
+        return converted(msgspec.to_builtins(shape), Component)
+    except Invalid as error:
+        raise Invalid(str(error), f"{POD_SPEC}{error.pointer}") from error
+
+
 # --- replicas, completions, surge ------------------------------------------------------------------------------------
 
 
@@ -231,9 +247,9 @@ def _surge(spec: _Controller, kind: WorkloadKind, replicas: int) -> int:
         found = _PERCENT.fullmatch(given)
         if found is None:
             raise Invalid(f"maxSurge is neither a number nor a percentage: {shown(given)}", pointer)
-        return -(-int(found[1]) * replicas // 100)
+        given = -(-int(found[1]) * replicas // 100)
     if not 0 <= given <= _MOST_REPLICAS:
-        raise Invalid(f"maxSurge is not between 0 and {_MOST_REPLICAS}: {given}", pointer)
+        raise Invalid(f"maxSurge is not between 0 and {_MOST_REPLICAS} pods: {given}", pointer)
     return given
 
 

@@ -395,8 +395,23 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a surge below zero": (
         make_manifest(strategy={"rollingUpdate": {"maxSurge": -1}}),
-        "maxSurge is not between 0 and 100000: -1",
+        "maxSurge is not between 0 and 100000 pods: -1",
         "/spec/strategy/rollingUpdate/maxSurge",
+    ),
+    "a surge beyond all bounds": (
+        make_manifest(replicas=100, strategy={"rollingUpdate": {"maxSurge": "999999%"}}),
+        "maxSurge is not between 0 and 100000 pods: 999999",
+        "/spec/strategy/rollingUpdate/maxSurge",
+    ),
+    "a toleration beyond all bounds": (
+        make_manifest(pod={"tolerations": [{"key": "k" * 400, "operator": "Exists"}]}),
+        "Expected `str` of length <= 317",
+        "/spec/template/spec/tolerations/0/key",
+    ),
+    "a label of nodes beyond all bounds": (
+        make_manifest(pod={"nodeSelector": {"disk": "s" * 300}}),
+        "Expected `str` of length <= 256",
+        "/spec/template/spec/nodeSelector",
     ),
     "a suspended Job": (
         make_job(suspend=True),
