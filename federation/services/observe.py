@@ -72,8 +72,8 @@ class Observer:
         opening = self._open_resync()
         placements = [*self._from_server(now), *self._from_cache(now)]
         if self._resync is not None:
-            placements += self._retell_placements(self._resync.some_placements(PLACEMENTS_AT_ONCE))
-        closing = self._last_of_resync(placements)
+            placements += self._retell_placements(self._resync.some_placements(PLACEMENTS_AT_ONCE), now)
+        closing = self._last_of_resync(placements, now)
         names = self._nodes_due(now) | self._nodes_under(placements)
         if self._resync is not None:
             names |= set(self._resync.some_nodes(NODES_AT_ONCE))
@@ -267,11 +267,18 @@ class Observer:
         self._resync = Resync(self._parts.ids.new(), sorted(nodes), sorted(self._state.tracked))
         return [self._resync.started(self._parts.cluster)]
 
-    def _retell_placements(self, placements: Iterable[str]) -> list[PlacementObserved]:
-        """From the cache, so that a resync is quick; what only the server may say follows as its own observation."""
+    def _retell_placements(self, placements: Iterable[str], now: float) -> list[PlacementObserved]:
+        """From the cache, so that a resync is quick; what only the server may say follows as its own observation.
+
+        What the cache does not show is not told from it at all: the resync waits for the server's word.
+        """
         events = []
         for placement in placements:
             view = self._state.inventory.view(placement)
+            if view.absent:
+                if not self._reader.is_busy(placement):
+                    self._reader.want(placement, now)
+                continue
             event = self._event(placement, view)
             if self._must_be_read(placement, view) or self._reader.is_busy(placement):
                 self._placements[placement] = None
@@ -279,12 +286,12 @@ class Observer:
             events.append(event)
         return events
 
-    def _last_of_resync(self, placements: list[PlacementObserved]) -> bool:
+    def _last_of_resync(self, placements: list[PlacementObserved], now: float) -> bool:
         """Whether this batch can end the resync; *placements* then gains those that came up since it began."""
         if self._resync is None or not self._resync.is_nearly_done(NODES_AT_ONCE):
             return False
-        placements += self._retell_placements(self._resync.placements_left(self._state.tracked))
-        return True
+        placements += self._retell_placements(self._resync.placements_left(self._state.tracked), now)
+        return not self._resync.placements_left(self._state.tracked)
 
     def _finish_resync(self) -> list[Event]:
         resync, self._resync = self._resync, None

@@ -11,6 +11,7 @@ from federation.domain.events import (
     PodsEvict,
     ResyncFinished,
     ResyncStarted,
+    Stamp,
 )
 from federation.domain.records import Orders
 from tests.services.agents import World, make_manifest, unwanted, virtually, wanted
@@ -597,7 +598,8 @@ async def test_an_order_that_cannot_be_read_is_refused_by_its_number():
 @virtually
 async def test_orders_of_anyone_but_the_hub_are_not_carried_out():
     world = World()
-    envelope = Envelope(id="x", type="federation.placement.wanted.v1", source="/clusters/east/agent")
+    stamp = Stamp("uid", 1, 1)
+    envelope = Envelope(id="x", type="federation.placement.wanted.v1", source="/clusters/east/agent", stamp=stamp)
 
     async with world.running():
         await world.order_raw(envelope, b'{"order": 1, "generation": 1, "placement": "p1", "version": 1}')

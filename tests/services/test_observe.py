@@ -95,17 +95,18 @@ def _last_resync(world: World) -> list[Any]:
 
 
 @virtually
-async def test_1_4_a_node_that_joins_during_a_resync_is_told_before_it_is_named():
+async def test_1_4_nodes_that_join_during_a_resync_are_told_before_they_are_named():
     world = World(nodes=900)
 
     async with world.running():
         await world.until(lambda: world.events(ResyncStarted))
-        world.cluster.add_node("newcomer", {"cpu": "1"})
+        for number in range(1500):
+            world.cluster.add_node(f"newcomer-{number}", {"cpu": "1"})
         finished = (await world.until(lambda: world.events(ResyncFinished)))[0]
 
     before = world.events()[: world.events().index(finished)]
     assert set(finished.nodes) <= {event.node for event in before if isinstance(event, NodeObserved)}
-    assert len(finished.nodes) >= 900
+    assert len(finished.nodes) > 900
 
 
 @virtually
@@ -160,11 +161,17 @@ async def test_a_node_that_goes_is_told_once():
 
 @virtually
 async def test_3_2_the_node_on_which_a_pod_was_bound_goes_out_before_its_placement():
-    world = World(nodes=1)
+    world = World(nodes=1, cores=0)
 
     async with world.running():
-        await world.order(wanted(1))
-        await world.until(lambda: (p := world.placement()) and p.bound == 2)
+        await world.order(wanted(1, replicas=8))
+        await world.until(lambda: (p := world.placement()) and p.observed and p.live == 8)
+        restless = asyncio.create_task(_keep_changing(world, "n-0"))
+        for half_cores in range(1, 9):
+            _resize(world, "n-0", half_cores * 500)
+            await world.pass_time(0.7)
+        await world.until(lambda: world.placement().bound == 8)
+        restless.cancel()
 
     bound_on_nodes = 0
     for event in world.events():
@@ -172,24 +179,45 @@ async def test_3_2_the_node_on_which_a_pod_was_bound_goes_out_before_its_placeme
             bound_on_nodes = sum(entry.bound for entry in event.placements)
         if isinstance(event, PlacementObserved):
             assert event.bound <= bound_on_nodes
+    assert len({event.bound for event in world.events(PlacementObserved)}) > 4
+
+
+def _resize(world: World, node: str, millicores: int) -> None:
+    found = world.cluster.nodes[node]
+    found.allocatable = {**found.allocatable, "cpu": f"{millicores}m"}
+    found.amounts = {**found.amounts, "cpu": millicores}
+    world.cluster.change_node(found)
+
+
+async def _keep_changing(world: World, node: str) -> None:
+    """The node is told as often as may be, so that its next event has to wait."""
+    while True:
+        world.cluster.nodes[node].used = {"cpu": str(asyncio.get_running_loop().time())}
+        world.cluster.change_node(world.cluster.nodes[node])
+        await world.pass_time(0.03)
 
 
 @virtually
 async def test_3_9_a_node_with_anothers_newly_bound_pod_goes_out_before_the_unbound_count_falls():
     world = World(nodes=1, cores=1)
-    _add_foreign_object(world, replicas=2)
+    _add_foreign_object(world, replicas=9)
 
     async with world.running():
         await world.until(lambda: [e for e in world.events(ClusterObserved) if e.unbound])
-        world.cluster.add_node("n-9", {"cpu": "4"})
+        world.cluster.add_node("n-9", {"cpu": "1"})
+        restless = asyncio.create_task(_keep_changing(world, "n-9"))
+        for cores in range(2, 10):
+            _resize(world, "n-9", cores * 1000)
+            await world.pass_time(0.7)
         await world.until(lambda: not world.events(ClusterObserved)[-1].unbound)
+        restless.cancel()
 
     known: dict[str, int] = {}
     for event in world.events():
         if isinstance(event, NodeObserved):
             known[event.node] = int(event.requested["pods"])
         if isinstance(event, ClusterObserved):
-            assert sum(known.values()) + sum(pods.count for pods in event.unbound) >= 2
+            assert sum(known.values()) + sum(pods.count for pods in event.unbound) >= 9
 
 
 def _add_foreign_object(world: World, replicas: int) -> None:
@@ -207,7 +235,7 @@ async def test_a_heartbeat_comes_every_ten_seconds_and_soon_after_an_order_is_do
 
     async with world.running():
         await world.until(lambda: world.events(ResyncFinished))
-        await world.pass_time(60)
+        await world.pass_time(64)
         quiet = len(world.events(ClusterObserved))
         await world.order(wanted(1))
         await world.until(lambda: world.finished(1))
@@ -289,6 +317,26 @@ async def test_without_a_valid_lease_nothing_is_published_and_nothing_is_written
 
 async def _unavailable() -> None:
     raise Unavailable("the API server does not answer")
+
+
+@virtually
+async def test_an_agent_whose_lease_was_taken_stops_at_once_and_comes_back_in_a_new_epoch():
+    world = World()
+
+    async with world.running():
+        await world.until(lambda: world.events(ResyncFinished))
+        world.cluster.lease.holder = "another"
+        world.cluster.lease.transitions += 1
+        world.cluster.lease.renewed_ms = world.clock.now_ms() + 10_000
+        await world.pass_time(6)
+        before = len(world.told())
+        world.cluster.cordon("n-0")
+        await world.pass_time(15)
+        silent_until = len(world.told())
+        await world.until(lambda: len(world.events(ResyncFinished)) == 2)
+
+    assert before == silent_until
+    assert [envelope.stamp.epoch for envelope, event in world.told() if isinstance(event, ResyncStarted)] == [1, 3]
 
 
 @virtually
@@ -383,13 +431,17 @@ async def test_3_1_a_cache_that_shows_nothing_is_not_believed():
     async with world.running():
         await world.order(wanted(1))
         await world.until(lambda: (p := world.placement()) and p.ready == 2)
-        listed = world.count("list")
+        await world.pass_time(5)
+        listed, told = world.count("list"), len(world.events(PlacementObserved))
         world.lie.set()  # type: ignore[attr-defined]
         await world.until(lambda: world.count("list") > listed)
         await world.pass_time(5)
+        await world.order(ResyncRequested(order=2, generation=1))
+        last = (await world.until(lambda: [e for e in world.events(ResyncFinished) if e.done == 2]))[0]
 
-    assert not any(event.gone for event in world.events(PlacementObserved))
-    assert world.placement().live == 2
+    assert {event.live for event in world.events(PlacementObserved)[told:]} == {2}
+    assert not any(event.gone for event in world.events(PlacementObserved)[told:])
+    assert last.placements == ("p1",)
 
 
 def _lie_about(world: World, lies: Any) -> None:
@@ -438,6 +490,26 @@ async def test_3_1_a_version_is_told_as_observed_with_the_pods_that_the_server_l
 
     assert first[0].live == 5
     assert second[0].live == 3
+
+
+@virtually
+async def test_3_1_a_resync_does_not_call_observed_what_the_server_has_not_shown():
+    world = World()
+    async with world.running():
+        await world.order(wanted(1, replicas=3))
+        await world.until(lambda: (p := world.placement()) and p.ready == 3)
+    watched, before = world.gateway.changes, len(world.events(PlacementObserved))
+
+    async def without_pods() -> AsyncIterator[Sequence[Change]]:
+        async for changes in watched():
+            yield [change for change in changes if not isinstance(change, PodChanged)]
+
+    world.gateway.changes = without_pods  # type: ignore[method-assign]
+    async with world.running():
+        await world.until(lambda: [event for event in world.events(PlacementObserved)[before:] if event.observed])
+
+    told = world.events(PlacementObserved)[before:]
+    assert [event.live for event in told if event.observed] == [3]
 
 
 @virtually
