@@ -17,7 +17,6 @@ from federation.api.stream import Hub
 from federation.domain.errors import Conflict, FederationError, Invalid, NotFound
 from federation.services.callers import Act, Caller, Forbidden, Role, record_refusal
 
-KEEPALIVE_SECONDS: Final = 75.0
 API: Final = web.AppKey("api", Api)
 NOBODY: Final = Caller(who="nobody", role=Role.VIEWER, team="")
 _WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -25,7 +24,7 @@ _log = structlog.get_logger("federation.api")
 
 
 def make_app(parts: ApiParts) -> web.Application:
-    """The API over *parts*; `make_runner` serves it."""
+    """The API over *parts*; `api.server.Runner` serves it."""
     api = Api(
         parts=parts,
         authenticate=_authenticator(parts),
@@ -40,17 +39,6 @@ def make_app(parts: ApiParts) -> web.Application:
     app.on_shutdown.append(_close_streams)
     app.cleanup_ctx.append(_closing)
     return app
-
-
-def make_runner(app: web.Application, *, shutdown_seconds: float = 5.0) -> web.AppRunner:
-    """A runner that reads no compressed bodies, logs nothing itself, and lets go of who does not send a request."""
-    return web.AppRunner(
-        app,
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        shutdown_timeout=shutdown_seconds,
-    )
 
 
 def _authenticator(parts: ApiParts) -> Authenticator:

@@ -45,7 +45,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - the last place where a request's failure can be logged and answered
             response = self._refused(request, error, request_id)
         if not response.prepared:
-            _set_headers(response, request_id)
+            set_headers(response, request_id)
         self._measure(request, response.status, time.perf_counter() - started)
         return response
 
@@ -92,9 +92,10 @@ def _route(request: web.Request) -> str:
     return resource.canonical if resource is not None else "unmatched"
 
 
-def _set_headers(response: web.StreamResponse, request_id: str) -> None:
+def set_headers(response: web.StreamResponse, request_id: str) -> None:
     headers = response.headers
-    headers["X-Request-Id"] = request_id
+    if request_id:
+        headers["X-Request-Id"] = request_id
     for name, value in _HEADERS:
         if name not in headers:
             headers.add(name, value)

@@ -85,6 +85,12 @@ def problem_of(error: Exception, request_id: str) -> web.Response:
     )
 
 
+def malformed(status: int) -> web.Response:
+    """The answer to bytes that are no request."""
+    slug = _SLUGS.get(status, "internal" if status >= 500 else "invalid")
+    return _response(status, slug, ("this is no request that can be read", ""), "")
+
+
 def _of_http(error: web.HTTPException, request_id: str) -> web.Response:
     slug = _SLUGS.get(error.status, "internal" if error.status >= 500 else "invalid")
     response = _response(error.status, slug, ("", ""), request_id)

@@ -173,12 +173,12 @@ def _check_spread(rules: PlacementRules) -> None:
 
 
 def _check_amounts(spec: WorkloadSpec) -> None:
-    """Readable, and such that no sum over the workload leaves 64 bits."""
+    """Readable, and such that no sum over the workload, its surge included, leaves 64 bits."""
     totals: dict[str, int] = {}
     for place, component in enumerate(spec.components):
         pointer = "/requests" if len(spec.components) == 1 else f"/components/{place}/requests"
         for name, amount in _amounts(component.requests, pointer).items():
-            totals[name] = totals.get(name, 0) + amount * component.replicas
+            totals[name] = totals.get(name, 0) + amount * (component.replicas + spec.surge)
             if totals[name] > _MOST_TOGETHER:
                 raise Invalid(f"all replicas together ask for too much {name}", pointer)
 

@@ -18,8 +18,9 @@ from adapters.memory.log import MemoryLog
 from adapters.sql.schema import migrate
 from adapters.sql.store import SqlStore, open_store
 from adapters.system import SystemClock, Ulids
-from federation.api.app import make_app, make_runner
+from federation.api.app import make_app
 from federation.api.parts import ApiParts, ApiSettings, Foreseen, Probe
+from federation.api.server import Runner
 from federation.domain.cluster import Cluster, ClusterPhase, Reception
 from federation.domain.placement import Ask, AskKind, Placement, Seen
 from federation.domain.records import Cycle, Decision, Explanation, Verdict
@@ -126,7 +127,7 @@ async def serving(
             settings=settings or ApiSettings(),
             health=health or {},
         )
-        runner = make_runner(make_app(parts), shutdown_seconds=2)
+        runner = Runner(make_app(parts), shutdown_seconds=2)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
