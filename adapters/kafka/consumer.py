@@ -20,13 +20,11 @@ from aiokafka.errors import (
 
 from adapters.kafka.records import record_of, source_of, unreadable_record
 from adapters.kafka.settings import KafkaSettings
-from adapters.kafka.topics import MAX_MESSAGE_BYTES
 from adapters.kafka.watchdog import Watchdog
 from federation.domain.cloudevents import PARKED_TOPIC
 from federation.domain.errors import Unavailable
 from federation.ports import Batch, PositionReader, Record
 
-FETCH_BYTES: Final = 2 * MAX_MESSAGE_BYTES
 FETCH_WAIT_MILLISECONDS: Final = 100
 SLICE_SECONDS: Final = 0.2
 ANSWER_SECONDS: Final = 5.0
@@ -73,7 +71,7 @@ class KafkaConsumer:
         self._watchdog = Watchdog(settings.stall_seconds)
         self._hints: dict[TopicPartition, int] = {}
         self._hinted_at = 0.0
-        self._closed = False
+        self.closed = False
 
     @property
     def stalled(self) -> bool:
@@ -88,7 +86,7 @@ class KafkaConsumer:
             enable_auto_commit=False,
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS,
-            max_partition_fetch_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=self._settings.fetch_bytes,
             session_timeout_ms=int(self._settings.session_seconds * 1000),
             # A member learns by its heartbeat that others wait for it: this is how long a rebalance takes.
             heartbeat_interval_ms=int(self._settings.session_seconds * 1000 / 10),
@@ -143,8 +141,8 @@ class KafkaConsumer:
 
     async def close(self) -> None:
         """Leave the group."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             await self._commit_hints()
             await self._stop()
 
@@ -168,7 +166,7 @@ class KafkaConsumer:
 
     async def _running(self) -> AIOKafkaConsumer:
         """The consumer, begun anew where it stands still."""
-        if self._closed:
+        if self.closed:
             raise Unavailable("the consumer is closed")
         if self._kafka is not None and await self._watchdog.is_stuck(self._kafka, self._next):
             log.error("the consumer of group %s stands still; it begins anew", self._group)

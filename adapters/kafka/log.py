@@ -33,7 +33,7 @@ class KafkaLog:
             raise Unavailable(f"Kafka does not answer: {type(error).__name__}") from error
         consumer = KafkaConsumer(self._settings, group, topics, positions)
         await consumer.open()
-        self._consumers.append(consumer)
+        self._consumers = [*(other for other in self._consumers if not other.closed), consumer]
         return consumer
 
     async def close(self) -> None:

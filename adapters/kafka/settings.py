@@ -27,6 +27,8 @@ class KafkaSettings:
     stall_seconds: float = 20.0
     hint_seconds: float = 1.0
     linger_milliseconds: int = 1
+    # What aiokafka may hold of each partition: with a topic for each of 1,000 clusters that is 512 MiB at most.
+    fetch_bytes: int = 512 * 1024
 
     def client(self) -> dict[str, Any]:
         """What producer, consumer and administration have in common. Reads the certificates."""
