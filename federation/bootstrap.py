@@ -23,6 +23,7 @@ from adapters.sql.store import SqlStore, open_store
 from adapters.system import SystemClock, Threads, Ulids
 from federation.api.app import make_app
 from federation.api.parts import ApiParts, ApiSettings, AuthSettings, Foreseen
+from federation.api.server import Runner
 from federation.config import Settings
 from federation.domain.errors import Invalid, Unavailable
 from federation.domain.records import Decision, Explanation
@@ -124,7 +125,7 @@ def listen(settings: Settings) -> socket.socket:
 
 async def serve_api(hub: Hub, server: socket.socket, stop: asyncio.Event) -> None:
     """Serve the REST API until *stop*; what is being answered is finished."""
-    runner = web.AppRunner(make_app(api_parts(hub)), access_log=None, shutdown_timeout=5.0)
+    runner = Runner(make_app(api_parts(hub)))
     await runner.setup()
     try:
         await web.SockSite(runner, server).start()

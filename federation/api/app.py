@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from federation.api import openapi
 from federation.api.auth import Authenticator, Bearer, Loopback
 from federation.api.calls import Api, Call
 from federation.api.edge import middleware
@@ -31,6 +32,7 @@ def make_app(parts: ApiParts) -> web.Application:
         workloads=Recent(parts.settings),
         pool=Recent(parts.settings),
         hub=Hub(parts),
+        openapi=openapi.encoded(),
     )
     app = web.Application(middlewares=[middleware()], client_max_size=MAX_BODY_BYTES)
     app[API] = api

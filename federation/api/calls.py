@@ -27,13 +27,14 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 @dataclass(slots=True, kw_only=True)
 class Api:
-    """The state behind the routes."""
+    """The state behind the routes. *openapi* is made from the table of all routes, so that it comes from outside."""
 
     parts: ApiParts
     authenticate: Authenticator
     workloads: Recent
     pool: Recent
     hub: Hub
+    openapi: bytes
 
 
 @dataclass(slots=True)

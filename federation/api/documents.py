@@ -1,4 +1,4 @@
-"""The routes of the published documents; each is made once, when it is first asked for."""
+"""The routes of the published documents."""
 
 from functools import cache
 
@@ -10,10 +10,7 @@ from federation.api.calls import Call
 
 
 async def get_openapi(call: Call) -> web.Response:
-    # The document is made from the table of routes, in which this route stands.
-    from federation.api import openapi
-
-    return web.Response(body=openapi.encoded(), content_type="application/json")
+    return web.Response(body=call.api.openapi, content_type="application/json")
 
 
 async def get_asyncapi(call: Call) -> web.Response:
