@@ -1,7 +1,7 @@
 """One workload before the pool: its candidates in columns, what holds it already, and why others do not take it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,44 +49,40 @@ class Case:
         return self.columns.names.index(name)
 
 
-def open_case(request: Request, shape: Shape, constraints: Constraints, now_ms: int) -> Case:
-    """The case with its holders sorted out; its columns are still empty."""
+def open_case(request: Request, shape: Shape, constraints: Constraints, estimate: Int64, now_ms: int) -> Case:
+    """The case as it is for whoever holds nothing and avoids no cluster."""
     workload = request.workload
-    nothing = np.empty(0, np.int64)
-    case = Case(
+    return Case(
         request=request,
         total=0 if workload.phase is WorkloadPhase.DELETING else workload.spec.replicas,
         shape=shape,
         constraints=constraints,
         now_ms=now_ms,
-        columns=Columns(names=(), fits=nothing, previous=nothing, weights=nothing),
-        estimate=nothing,
+        members=constraints.members,
+        estimate=estimate,
+        columns=Columns(
+            names=constraints.names,
+            fits=estimate,
+            previous=np.zeros(len(estimate), np.int64),
+            weights=constraints.weights,
+            groups=constraints.groups,
+            holds=False,
+        ),
     )
-    for placement in request.placements:
+
+
+def enter_history(case: Case, pool: Pool, estimates: Estimates) -> None:
+    """What the workload holds and what it avoids. What a holder claims beyond its replicas counts as room there."""
+    for placement in case.request.placements:
         if not placement.ended and not placement.released:
             case.holders[placement.cluster] = placement
-    return case
-
-
-def fill_columns(case: Case, pool: Pool, estimates: Estimates) -> None:
-    """Who may take how much more. What a holder claims beyond what it is to have counts as room there."""
-    constraints = case.constraints
-    case.estimate = fits = estimates.fits(case.shape, constraints.ids)
-    if case.holders or case.request.workload.avoid:
-        _sort_holders(case, pool)
-        _shun(case)
-        fits = fits.copy()
-    case.members = constraints.members
-    case.columns = Columns(
-        names=constraints.names,
-        fits=fits,
-        previous=np.zeros(len(fits), np.int64),
-        weights=constraints.weights,
-        groups=constraints.groups,
-    )
+    _sort_holders(case, pool)
+    _shun(case)
     staying = case.holders.keys() - case.gone.keys()
-    if case.shunned or not staying <= constraints.at.keys():
+    if case.shunned or not staying <= case.constraints.at.keys():
         _gather(case, pool, estimates)
+    else:
+        case.columns = replace(case.columns, fits=case.estimate.copy(), holds=True)
     _add_holders(case, staying)
 
 

@@ -1,11 +1,11 @@
 """What the decisions of one plan have claimed so far: each lessens what the next one sees, and all is undone at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from federation.planner.estimate import Shape
-from federation.planner.filling import fill
+from federation.planner.filling import fill, tightest
 from federation.planner.member import Member, Request
 from federation.planner.nodes import Int64, Slots
 from federation.planner.pool import Pool
@@ -18,44 +18,67 @@ class Claims:
         self._pool = pool
         self._slots: list[Slots] = []
         self._free: list[Int64] = []
-        self._room: list[tuple[Slots, int, Int64]] = []
+        self._room: list[tuple[Slots, Slots, Int64]] = []
+        self._charges: list[tuple[Slots, Request, Int64]] = []
         self.raised: set[str] = set()
 
-    def take(self, shape: Shape, member: Member, count: int) -> dict[str, int]:
-        """Claim *count* pods of a shape that is up to date, on the nodes that take them; by name, what each took."""
-        offsets, counts = fill(shape.keys[member.start : member.end], count)
-        self.put(member, offsets, shape.request, counts)
-        self.charge(member, shape.request, count)
-        return {member.names[offset]: taken for offset, taken in zip(offsets.tolist(), counts.tolist(), strict=True)}
+    def take(self, shape: Shape, wanted: Sequence[tuple[Member, int]]) -> list[dict[str, int]]:
+        """Claim pods of a shape that is up to date, so many in each member; by node, what each took."""
+        slots: list[int] = []
+        counts: list[int] = []
+        holds: list[dict[str, int]] = []
+        for member, count in wanted:
+            block = shape.keys[member.start : member.end]
+            first = tightest(block, count)
+            if first >= 0:
+                slots.append(member.start + first)
+                counts.append(count)
+                holds.append({member.names[first]: count})
+            else:
+                offsets, takes = (column.tolist() for column in fill(block, count))
+                slots += [member.start + offset for offset in offsets]
+                counts += takes
+                holds.append(dict(zip([member.names[offset] for offset in offsets], takes, strict=True)))
+        self.put(np.array(slots, np.intp), shape.request, np.array(counts, np.int64))
+        self.charge([member for member, _ in wanted], shape.request, np.array([count for _, count in wanted], np.int64))
+        return holds
 
-    def put(self, member: Member, offsets: Slots, request: Request, counts: Int64) -> None:
-        """Take *counts* pods of *request* from what is free on nodes."""
-        table, slots = self._pool.table, member.start + offsets
+    def put(self, slots: Slots, request: Request, counts: Int64) -> None:
+        """Take *counts* pods of *request* from what is free at *slots*, each of which is named once."""
+        table, rows = self._pool.table, request.rows[:, None]
         self._slots.append(slots)
         self._free.append(table.free[:, slots])
-        table.free[request.rows[:, None], slots] -= request.amounts[:, None] * counts
+        table.free[rows, slots] -= request.column * counts
         table.journal.note(slots, len(slots))
 
     def lessen(self, member: Member, counts: Mapping[int, int], amounts: Mapping[str, int]) -> None:
         """Take *amounts* for each of the pods that are counted by offset; negative amounts are given back."""
         if counts and amounts:
-            rows = np.array([self._pool.row(name) for name in amounts], np.intp)
-            request = Request(rows, np.array(list(amounts.values()), np.int64))
-            offsets = np.array(list(counts), np.intp)
-            self.put(member, offsets, request, np.array(list(counts.values()), np.int64))
+            slots = member.start + np.array(list(counts), np.intp)
+            self.put(slots, self._vector(amounts), np.array(list(counts.values()), np.int64))
 
-    def charge(self, member: Member, request: Request, count: int) -> None:
-        """Take *count* pods of *request* from what the sums of the cluster leave."""
-        room, rows = self._pool.room, request.rows
-        old = room[rows, member.id]
-        self._room.append((rows, member.id, old))
-        room[rows, member.id] = old - request.amounts * count
-        self.raised.add(member.name)
+    def charge(self, members: Sequence[Member], request: Request, counts: Int64) -> None:
+        """Take *counts* pods of *request* from what the sums of the clusters leave; done when someone looks."""
+        self._charges.append((np.array([member.id for member in members], np.intp), request, counts))
+        self.raised.update([member.name for member in members])
+
+    def book(self) -> None:
+        """Enter the charges, before *room* is read."""
+        room = self._pool.room
+        for ids, request, counts in self._charges:
+            rows = request.rows[:, None]
+            old = room[rows, ids]
+            self._room.append((rows, ids, old))
+            room[rows, ids] = old - request.column * counts
+        self._charges.clear()
 
     def charge_amounts(self, member: Member, amounts: Mapping[str, int]) -> None:
         """Take *amounts* from what the sums of the cluster leave."""
+        self.charge([member], self._vector(amounts), np.ones(1, np.int64))
+
+    def _vector(self, amounts: Mapping[str, int]) -> Request:
         rows = np.array([self._pool.row(name) for name in amounts], np.intp)
-        self.charge(member, Request(rows, np.array(list(amounts.values()), np.int64)), 1)
+        return Request(rows, np.array(list(amounts.values()), np.int64))
 
     def undo(self) -> None:
         """The pool as it was. Of several old values of one column the first is the one to return to."""
@@ -64,6 +87,6 @@ class Claims:
             slots = np.concatenate(self._slots[::-1])
             table.free[:, slots] = np.concatenate(self._free[::-1], axis=1)
             table.journal.note(slots, len(slots))
-        for rows, member, old in reversed(self._room):
-            self._pool.room[rows, member] = old
-        self._slots, self._free, self._room = [], [], []
+        for rows, ids, old in reversed(self._room):
+            self._pool.room[rows, ids] = old
+        self._slots, self._free, self._room, self._charges = [], [], [], []

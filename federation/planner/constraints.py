@@ -20,7 +20,7 @@ _MOST_KEPT: Final = 256
 class Constraints:
     """*refused*: (word, reason) by name. *members*, *ids*, *weights*, *groups*: by candidate; *at*: a candidate's index."""
 
-    key: str
+    key: bytes
     refused: Mapping[str, tuple[str, str]]
     members: tuple[Member, ...]
     names: tuple[str, ...]
@@ -34,13 +34,13 @@ def constraints_of(pool: Pool, spec: WorkloadSpec) -> Constraints:
     """The clusters under the rules of *spec*; kept until what defines a cluster changes."""
     kept = _kept(pool)
     rules = spec.rules
-    parts = (rules.strategy, rules.weights, rules.clusters, rules.cluster_tolerations, rules.spread)
-    key = msgspec.json.encode((parts, spec.api, spec.manifest is not None))
+    parts = (rules.strategy, rules.weights, rules.clusters, rules.cluster_tolerations, rules.spread, spec.single)
+    key = msgspec.msgpack.encode((parts, spec.api, spec.manifest is not None))
     found = kept.get(key)
     if found is None:
         if len(kept) >= _MOST_KEPT:
             kept.clear()
-        found = kept[key] = _judge(pool, spec, key.decode())
+        found = kept[key] = _judge(pool, spec, key)
     return found
 
 
@@ -70,7 +70,7 @@ class _Kept:
         self.by_key: dict[bytes, Constraints] = {}
 
 
-def _judge(pool: Pool, spec: WorkloadSpec, key: str) -> Constraints:
+def _judge(pool: Pool, spec: WorkloadSpec, key: bytes) -> Constraints:
     refused: dict[str, tuple[str, str]] = {}
     members: list[Member] = []
     for name in sorted(pool.members):

@@ -3,15 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from federation.domain.cluster import ClusterPhase
-from federation.planner.candidates import Case, fill_columns, leave, open_case
+from federation.planner.candidates import Case, enter_history, leave, open_case
 from federation.planner.claims import Claims
 from federation.planner.constraints import constraints_of
 from federation.planner.dividing import Division, divide
 from federation.planner.estimate import Shape, estimates_of
 from federation.planner.explain import ROLLOUT_WAITS
+from federation.planner.member import Member
 from federation.planner.nodes import Int64
 from federation.planner.plan import PARTIAL, PLACED, WAITING, Allotment, Outcome, Plan, Request
 from federation.planner.pool import Pool
@@ -73,18 +72,21 @@ class Planning:
 
     def decide(self, request: Request, shape: Shape) -> Outcome:
         """The outcome for one workload; what it claims is taken from the pool until the cycle ends."""
+        constraints = constraints_of(self._pool, request.workload.spec)
         self._estimates.refresh(shape)
-        case = open_case(request, shape, constraints_of(self._pool, request.workload.spec), self._now_ms)
-        fill_columns(case, self._pool, self._estimates)
+        if request.placements or self._pool.is_tight:
+            self.claims.book()
+        case = open_case(request, shape, constraints, self._estimates.fits(shape, constraints.ids), self._now_ms)
+        if request.placements or request.workload.avoid:
+            enter_history(case, self._pool, self._estimates)
         rollouts = self._rollouts(case) if case.holders else {}
-        basis = self.explanations.basis(case)
         division = self._divide(case, rollouts)
-        if division.counts is None:
-            return self._wait(case, division, basis, {})
-        blocked = _blocked(case, division.counts, rollouts)
-        if blocked:
+        counts = division.counts if division.counts is not None else case.columns.previous
+        basis = self.explanations.basis(case, counts)
+        blocked = _blocked(case, counts, rollouts) if division.counts is not None else {}
+        if division.counts is None or blocked:
             return self._wait(case, division, basis, blocked)
-        return self._place(case, division, division.counts, basis, rollouts)
+        return self._place(case, division, counts, basis, rollouts)
 
     def _rollouts(self, case: Case) -> dict[str, Rollout]:
         """The holders where another revision or request comes; they take as many as that may have in place."""
@@ -114,35 +116,45 @@ class Planning:
     def _place(
         self, case: Case, division: Division, counts: Int64, basis: Basis, rollouts: Mapping[str, Rollout]
     ) -> Outcome:
-        placed = int(counts.sum())
-        wanted = placed + sum(wants - fits for _, wants, fits in division.short)
-        wanted = wanted if division.short else max(case.total, placed)
+        used = counts.nonzero()[0].tolist()
+        chosen = list(zip(used, counts[used].tolist(), strict=True))
+        placed = sum([replicas for _, replicas in chosen])
+        short = sum([wants - fits for _, wants, fits in division.short])
+        wanted = placed + short if short else max(case.total, placed)
         own = self.explanations.own(case, basis, counts, division_reasons(case, division))
         return Outcome(
             workload=case.request.workload.id,
             version=case.request.workload.version,
             status=PARTIAL if placed < wanted else PLACED,
-            allotments=self._allot(case, counts, rollouts),
+            allotments=self._allot(case, chosen, rollouts),
             reasons=partial_reasons(division, placed, wanted) if placed < wanted else (),
-            summary=placed_summary(case, counts, wanted),
+            summary=placed_summary(case, chosen, placed, wanted),
             explanation=basis.id,
             own=own,
         )
 
-    def _allot(self, case: Case, counts: Int64, rollouts: Mapping[str, Rollout]) -> tuple[Allotment, ...]:
-        allotments: dict[str, Allotment] = {}
-        for at in np.flatnonzero(counts).tolist():
-            name, replicas = case.columns.names[at], int(counts[at])
-            rollout, holder = rollouts.get(name), case.holders.get(name)
-            if rollout is not None:
-                allotments[name] = self._roll(name, rollout, replicas)
-            else:
-                added = replicas - (holder.claim if holder is not None else 0)
-                holds = self.claims.take(case.shape, case.members[at], added) if added > 0 else {}
-                allotments[name] = Allotment(name, replicas, holds)
-        for name in case.holders.keys() - allotments.keys():
-            allotments[name] = Allotment(name, 0)
+    def _allot(
+        self, case: Case, chosen: Sequence[tuple[int, int]], rollouts: Mapping[str, Rollout]
+    ) -> tuple[Allotment, ...]:
+        wanted = [(case.members[at], replicas) for at, replicas in chosen]
+        if not case.holders:
+            holds = self.claims.take(case.shape, wanted) if wanted else []
+            return tuple([Allotment(member.name, n, taken) for (member, n), taken in zip(wanted, holds, strict=True)])
+        allotments = {name: Allotment(name, 0) for name in case.holders}
+        for name, replicas in [(member.name, replicas) for member, replicas in wanted if member.name in rollouts]:
+            allotments[name] = self._roll(name, rollouts[name], replicas)
+        scaled = [(member, replicas) for member, replicas in wanted if member.name not in rollouts]
+        allotments.update(self._scale(case, scaled))
         return tuple(allotments[name] for name in sorted(allotments))
+
+    def _scale(self, case: Case, wanted: Sequence[tuple[Member, int]]) -> dict[str, Allotment]:
+        """Claim what each member is to have beyond what is claimed there already."""
+        claimed = {name: placement.claim for name, placement in case.holders.items()}
+        added = [(member, replicas - claimed.get(member.name, 0)) for member, replicas in wanted]
+        rising = [(member, count) for member, count in added if count > 0]
+        taken = self.claims.take(case.shape, rising) if rising else []
+        holds = {member.name: held for (member, _), held in zip(rising, taken, strict=True)}
+        return {member.name: Allotment(member.name, n, holds.get(member.name, {})) for member, n in wanted}
 
     def _roll(self, name: str, rollout: Rollout, replicas: int) -> Allotment:
         if stands(rollout, replicas):

@@ -21,7 +21,7 @@ _AT_HOME: Final = 100
 class Columns:
     """Candidates in ascending order of name: how many more fit, how many the last decision wanted, static weights.
 
-    *groups*: by spread field, where the workload is spread.
+    *groups*: by spread field, where the workload is spread. *holds*: whether anything is there already.
     """
 
     names: Sequence[str]
@@ -29,6 +29,7 @@ class Columns:
     previous: Int64
     weights: Int64
     groups: Sequence[Mapping[str, str]] = ()
+    holds: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +69,25 @@ def least_of_use(spec: WorkloadSpec, total: int) -> int:
 
 
 def _by_room(spec: WorkloadSpec, total: int, columns: Columns) -> Division:
+    if total == 1 and not columns.holds:
+        return _first(columns)
     held, room = int(columns.previous.sum()), int(columns.fits.sum())
     possible = total if held >= total else min(total, held + room)
     if possible < least_of_use(spec, total):
         return Division(counts=None, possible=possible)
-    if possible == 1 and not held:
-        counts = np.zeros_like(columns.previous)
-        counts[columns.fits.argmax()] = 1
-        return Division(counts=counts, possible=possible)
     aggregated = spec.rules.strategy is Strategy.AGGREGATED
-    counts_or_none = divide_counts(possible, columns.fits, columns.previous, aggregated=aggregated)
-    return Division(counts=counts_or_none, possible=possible)
+    counts = divide_counts(possible, columns.fits, columns.previous, aggregated=aggregated)
+    return Division(counts=columns.previous if counts is None else counts, possible=possible)
+
+
+def _first(columns: Columns) -> Division:
+    """One replica, as `divide_counts` would place it: where most room is."""
+    at = int(columns.fits.argmax()) if len(columns.names) else 0
+    if not len(columns.names) or not columns.fits[at]:
+        return Division(counts=None)
+    counts = np.zeros(len(columns.names), np.int64)
+    counts[at] = 1
+    return Division(counts=counts, possible=1)
 
 
 def _in_one(spec: WorkloadSpec, total: int, columns: Columns) -> Division:

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from federation.domain.resources import parse_needed
 from federation.domain.workload import Component, Toleration
-from federation.planner.filling import MOST_FITS, NONE, Keys, fits_of, keys_of
+from federation.planner.filling import NONE, WASTEFUL, Keys, fits_of, keys_of
 from federation.planner.kinds import HOSTNAME, Kind
 from federation.planner.member import Request
 from federation.planner.nodes import Int64, Slots
 from federation.planner.pool import Pool
 from federation.planner.taints import untolerated
 
-_REFUSED, _ADMITTED, _WASTED, _BY_NAME = 0, 1, 2, 4
 _CHUNK: Final = 32_768
 _MOST_SHAPES: Final = 256
 _KEY_BUDGET: Final = 100_000_000
@@ -30,9 +29,12 @@ _KEY_BUDGET: Final = 100_000_000
 
 @dataclass(slots=True, kw_only=True)
 class Shape:
-    """*keys* by slot (see `filling`), *fits* by number of the member; *missing*: resources that no node offers."""
+    """*keys* by slot (see `filling`), *fits* by number of the member; *missing*: resources that no node offers.
 
-    id: str
+    By kind of node: *admits* is one or zero, *waste* what goes into the key. *choosy*: some kind is refused or wasted.
+    """
+
+    key: bytes
     amounts: dict[str, int]
     selector: Mapping[str, str]
     tolerations: Sequence[Toleration]
@@ -40,7 +42,9 @@ class Shape:
     missing: tuple[str, ...] = ()
     keys: Keys = field(default_factory=lambda: np.empty(0, np.uint32))
     fits: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
-    admits: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
+    admits: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    waste: Keys = field(default_factory=lambda: np.empty(0, np.uint32))
+    choosy: bool = False
     kinds_seen: int = 0
     position: int = -1
     epoch: int = -1
@@ -52,14 +56,15 @@ class Estimates:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._shapes: OrderedDict[bytes, Shape] = OrderedDict()
-        self._scratch: NDArray[np.int64] = np.empty(0, np.int64)
+        self._scratch: Slots = np.empty(0, np.intp)
+        self._order: Slots = np.empty(0, np.intp)
 
     def shape(self, component: Component) -> Shape:
         """The shape of the component's pods, not yet brought up to date."""
         key = msgspec.msgpack.encode((component.requests, component.node_selector, component.tolerations))
         shape = self._shapes.get(key)
-        if shape is None or any(name in self._pool.table.offered for name in shape.missing):
-            shape = self._shapes[key] = self._make(component)
+        if shape is None or (shape.missing and not self._pool.table.offered.isdisjoint(shape.missing)):
+            shape = self._shapes[key] = self._make(component, key)
             self._make_room()
         self._shapes.move_to_end(key)
         return shape
@@ -67,39 +72,41 @@ class Estimates:
     def refresh(self, shape: Shape) -> None:
         """Bring the shape's columns up to date."""
         table = self._pool.table
-        self._judge(shape)
         self._extend(shape)
+        if shape.position == table.journal.end and shape.epoch == table.epoch:
+            return
+        self._judge(shape)
         changed = table.journal.since(shape.position) if shape.epoch == table.epoch else None
         if changed is None or len(changed) > table.end // 4 + 64:
             self._compute(shape)
-        elif len(changed):
+        else:
             self._correct(shape, changed)
         shape.position, shape.epoch = table.journal.end, table.epoch
 
     def fits(self, shape: Shape, members: Slots) -> Int64:
         """How many more fit in each of *members*: by its nodes, and by what a commit leaves of its sums."""
         fits = shape.fits[members]
-        tight = self._pool.tight[members]
-        if tight.any():
-            room = self._pool.room[shape.request.rows[:, None], members] // shape.request.amounts[:, None]
+        if self._pool.is_tight:
+            room = self._pool.room[shape.request.rows[:, None], members] // shape.request.column
             fits = np.minimum(fits, np.maximum(room.min(axis=0), 0))
         return fits
 
     def admitted(self, shape: Shape, slots: Slots | slice) -> NDArray[np.bool_]:
         """Which of the nodes at *slots* the shape is admitted to, by its selector and its tolerations."""
-        admits = shape.admits[self._pool.table.kind[slots]]
-        admitted: NDArray[np.bool_] = admits != _REFUSED
+        kinds = self._pool.table.kind[slots]
+        admitted: NDArray[np.bool_] = shape.admits[kinds] > 0
         if HOSTNAME in shape.selector:
             at = np.arange(self._pool.table.end)[slots] if isinstance(slots, slice) else slots
-            admitted &= (admits & _BY_NAME == 0) | np.isin(at, self._named(shape.selector[HOSTNAME]))
+            by_name = np.array([kind is not None and kind.named_by_host for kind in self._pool.table.kinds.known])
+            admitted &= ~by_name[kinds] | np.isin(at, self._named(shape.selector[HOSTNAME]))
         return admitted
 
-    def _make(self, component: Component) -> Shape:
+    def _make(self, component: Component, key: bytes) -> Shape:
         amounts = parse_needed(component.requests)
         missing = tuple(sorted(name for name in amounts if name not in self._pool.table.offered))
         offered = {name: amount for name, amount in amounts.items() if name not in missing}
         return Shape(
-            id=msgspec.json.encode((amounts, component.node_selector, component.tolerations)).decode(),
+            key=key,
             amounts=amounts,
             selector=component.node_selector,
             tolerations=component.tolerations,
@@ -117,12 +124,15 @@ class Estimates:
         kinds = self._pool.table.kinds
         if shape.kinds_seen == len(kinds.log):
             return
-        if len(shape.admits) < len(kinds.known):
-            more = np.zeros(len(kinds.known) * 3 // 2 + 8 - len(shape.admits), np.int8)
-            shape.admits = np.concatenate((shape.admits, more))
+        more = max(0, len(kinds.known) - len(shape.admits))
+        shape.admits = np.concatenate((shape.admits, np.zeros(more, np.int64)))
+        shape.waste = np.concatenate((shape.waste, np.zeros(more, np.uint32)))
         for number in set(kinds.log[shape.kinds_seen :]):
             kind = kinds.known[number]
-            shape.admits[number] = _REFUSED if kind is None else _verdict(shape, kind)
+            admitted = kind is not None and _admits(shape, kind)
+            shape.admits[number] = admitted
+            shape.waste[number] = WASTEFUL if kind is not None and kind.devices - shape.amounts.keys() else 0
+        shape.choosy = bool((shape.admits == 0).any() or shape.waste.any()) or HOSTNAME in shape.selector
         shape.kinds_seen = len(kinds.log)
 
     def _compute(self, shape: Shape) -> None:
@@ -132,7 +142,7 @@ class Estimates:
         shape.fits[:] = 0
         for start in range(0, table.end, _CHUNK):
             stretch = slice(start, min(start + _CHUNK, table.end))
-            fits = self._count(shape, stretch)
+            fits = self._entered(shape, stretch, _quotients(table.free, shape.request, stretch))
             shape.fits += np.bincount(table.member[stretch], fits, len(shape.fits)).astype(np.int64)
 
     def _correct(self, shape: Shape, changed: Slots) -> None:
@@ -140,7 +150,10 @@ class Estimates:
         table = self._pool.table
         slots = self._once(changed)
         before = fits_of(shape.keys[slots])
-        np.add.at(shape.fits, table.member[slots], self._count(shape, slots) - before)
+        quotients = table.flat[shape.request.rows[:, None] * table.free.shape[1] + slots]
+        quotients //= shape.request.column
+        fits = self._entered(shape, slots, np.minimum.reduce(quotients))
+        np.add.at(shape.fits, table.member[slots], fits - before)
 
     def _extend(self, shape: Shape) -> None:
         table = self._pool.table
@@ -152,25 +165,27 @@ class Estimates:
             shape.fits = np.concatenate((shape.fits, more_fits))
 
     def _once(self, changed: Slots) -> Slots:
+        """Each slot in *changed* once: the last to write its place in the scratch column is the one that stays."""
         if len(self._scratch) < len(self._pool.table.member):
-            self._scratch = np.zeros(len(self._pool.table.member), np.int64)
-        order = np.arange(len(changed))
+            self._scratch = np.zeros(len(self._pool.table.member), np.intp)
+        if len(self._order) < len(changed):
+            self._order = np.arange(2 * len(changed))
+        order = self._order[: len(changed)]
         self._scratch[changed] = order
         once: Slots = changed[self._scratch[changed] == order]
         return once
 
-    def _count(self, shape: Shape, slots: Slots | slice) -> Int64:
-        """How many fit at *slots*; their keys are written."""
-        table = self._pool.table
-        if isinstance(slots, slice):
-            fits = _quotients(table.free, shape.request, slots)
-        else:
-            fits = (table.free[shape.request.rows[:, None], slots] // shape.request.amounts[:, None]).min(axis=0)
-        fits = np.clip(fits, 0, MOST_FITS)
+    def _entered(self, shape: Shape, slots: Slots | slice, fits: Int64) -> Int64:
+        """What fits at *slots* where the shape is admitted, once it is written into the keys."""
+        np.maximum(fits, 0, out=fits)
         if shape.missing:
             fits[:] = 0
-        fits[~self.admitted(shape, slots)] = 0
-        shape.keys[slots] = keys_of(fits, shape.admits[table.kind[slots]] & _WASTED > 0)
+        if not shape.choosy:
+            shape.keys[slots] = fits - 1
+            return fits
+        kinds = self._pool.table.kind[slots]
+        fits *= self.admitted(shape, slots) if HOSTNAME in shape.selector else shape.admits[kinds]
+        shape.keys[slots] = keys_of(fits, shape.waste[kinds])
         return fits
 
     def _named(self, host: str) -> list[int]:
@@ -182,20 +197,16 @@ def _quotients(free: Int64, request: Request, stretch: slice) -> Int64:
     """The least floor(free ÷ request) over the rows; one divisor at a time is what processors divide fast by."""
     least: Int64 | None = None
     for row, amount in zip(request.rows.tolist(), request.amounts.tolist(), strict=True):
-        fits = free[row, stretch] // amount if amount != 1 else free[row, stretch]
-        least = fits if least is None else np.minimum(least, fits)
+        fits = free[row, stretch] // amount if amount != 1 else free[row, stretch].copy()
+        least = fits if least is None else np.minimum(least, fits, out=least)
     return least if least is not None else np.empty(0, np.int64)
 
 
-def _verdict(shape: Shape, kind: Kind) -> int:
-    by_name = kind.named_by_host and HOSTNAME in shape.selector
+def _admits(shape: Shape, kind: Kind) -> bool:
     for pair in shape.selector.items():
-        if pair not in kind.labels and not (by_name and pair[0] == HOSTNAME):
-            return _REFUSED
-    if untolerated(kind.taints, shape.tolerations) is not None:
-        return _REFUSED
-    wasted = _WASTED if kind.devices - shape.amounts.keys() else 0
-    return _ADMITTED | wasted | (_BY_NAME if by_name else 0)
+        if pair not in kind.labels and not (pair[0] == HOSTNAME and kind.named_by_host):
+            return False
+    return untolerated(kind.taints, shape.tolerations) is None
 
 
 def estimates_of(pool: Pool) -> Estimates:

@@ -6,6 +6,7 @@ bears what reached the divider, so that `recompute` comes to the same counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -17,6 +18,7 @@ from federation.domain.workload import Strategy, WorkloadSpec
 from federation.planner.candidates import Case
 from federation.planner.dividing import Columns, divide
 from federation.planner.member import Member
+from federation.planner.nodes import Int64
 from federation.planner.plan import CHOSEN, FEASIBLE, REFUSED
 
 AT_HOME: Final = 100
@@ -48,27 +50,56 @@ def recompute(spec: WorkloadSpec, verdicts: Iterable[Verdict]) -> dict[str, int]
 
 def shared_verdicts(case: Case, shortages: Mapping[str, str], everyone: Iterable[Member]) -> tuple[Verdict, ...]:
     """What holds of each cluster for every workload with the rules and the shape of *case*."""
-    at, refused = case.constraints.at, case.constraints.refused
-    verdicts = []
-    for member in everyone:
-        if member.name in at:
-            verdicts.append(_candidate(case, member, shortages.get(member.name, "")))
-        elif member.cluster.phase is not ClusterPhase.LEFT:
-            fits, age = int(case.shape.fits[member.id]), age_seconds(member, case.now_ms)
-            verdicts.append(Verdict(member.name, REFUSED, refused[member.name][1], 0, fits, 0, 0, age))
-    return tuple(verdicts)
+    rules, now_ms = case.constraints, case.now_ms
+    refused = [
+        Verdict(m.name, REFUSED, rules.refused[m.name][1], 0, int(case.shape.fits[m.id]), 0, 0, age_seconds(m, now_ms))
+        for m in everyone
+        if m.name in rules.refused and m.cluster.phase is not ClusterPhase.LEFT
+    ]
+    columns = Columns(
+        names=rules.names,
+        fits=case.estimate,
+        previous=np.zeros_like(case.estimate),
+        weights=rules.weights,
+        groups=rules.groups,
+    )
+    bare = Bare(case.spec, columns, [age_seconds(member, now_ms) for member in rules.members])
+    candidates = verdicts_of(bare, range(len(rules.names)), columns.previous, shortages)
+    return tuple(sorted((*refused, *candidates), key=lambda verdict: verdict.cluster))
 
 
-def own_verdict(case: Case, index: int, wanted: int, reason: str) -> Verdict:
-    """What the decision says of the candidate at *index* of its own columns."""
-    columns, member = case.columns, case.members[index]
-    fits, previous = int(columns.fits[index]), int(columns.previous[index])
-    verdict = CHOSEN if wanted else FEASIBLE
-    if not (wanted or fits or previous) and _divided_by_room(case.spec):
-        verdict = REFUSED
-    text = _joined(columns.groups[index] if columns.groups else {}, reason)
-    age = age_seconds(member, case.now_ms)
-    return Verdict(member.name, verdict, text, wanted, fits, previous, score(case, index), age)
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """Of a case, what verdicts on candidates are made of; *ages* in seconds, by candidate."""
+
+    spec: WorkloadSpec
+    columns: Columns
+    ages: Sequence[float]
+
+
+def verdicts_of(bare: Bare, at: Sequence[int], counts: Int64, reasons: Mapping[str, str]) -> list[Verdict]:
+    """What is said of the candidates at the indices *at*: chosen, feasible, or of no use for want of room.
+
+    The score is the static weight, or whether the cluster holds the workload already.
+    """
+    columns, ages = bare.columns, bare.ages
+    names, texts = columns.names, _texts(columns, at, reasons)
+    spare = REFUSED if _divided_by_room(bare.spec) else FEASIBLE
+    fits, before, wanted = columns.fits[at].tolist(), columns.previous[at].tolist(), counts[at].tolist()
+    scores = columns.weights[at].tolist()
+    if bare.spec.rules.strategy is not Strategy.STATIC:
+        scores = [AT_HOME if previous else 0 for previous in before]
+    return [
+        Verdict(names[i], CHOSEN if n else FEASIBLE if room or prior else spare, text, n, room, prior, score, ages[i])
+        for i, text, n, room, prior, score in zip(at, texts, wanted, fits, before, scores, strict=True)
+    ]
+
+
+def _texts(columns: Columns, at: Sequence[int], reasons: Mapping[str, str]) -> list[str]:
+    names, groups = columns.names, columns.groups
+    if groups:
+        return [_joined(groups[i], reasons.get(names[i], "")) for i in at]
+    return [reasons.get(names[i], "") for i in at] if reasons else [""] * len(at)
 
 
 def shunned_verdict(case: Case, name: str) -> Verdict:
@@ -87,26 +118,9 @@ def gone_verdict(case: Case, name: str, member: Member | None) -> Verdict:
     return Verdict(name, REFUSED, reason, 0, 0, 0 if left else placement.wanted, 0, age)
 
 
-def score(case: Case, index: int) -> int:
-    """The static weight, or whether the cluster holds the workload already."""
-    if case.spec.rules.strategy is Strategy.STATIC:
-        return int(case.columns.weights[index])
-    return AT_HOME if case.columns.previous[index] else 0
-
-
 def age_seconds(member: Member, now_ms: int) -> float:
     """How old what is known of the cluster is."""
     return max(0, now_ms - member.cluster.observed_ms) / 1000
-
-
-def _candidate(case: Case, member: Member, shortage: str) -> Verdict:
-    index = case.constraints.at[member.name]
-    fits = int(case.estimate[index])
-    verdict = FEASIBLE if fits or not _divided_by_room(case.spec) else REFUSED
-    groups = case.constraints.groups
-    text = _joined(groups[index] if groups else {}, shortage)
-    weight = int(case.constraints.weights[index])
-    return Verdict(member.name, verdict, text, 0, fits, 0, weight, age_seconds(member, case.now_ms))
 
 
 def _divided_by_room(spec: WorkloadSpec) -> bool:

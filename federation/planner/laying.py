@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from federation.planner.filling import fill, keys_of
+from federation.planner.filling import MOST_FITS, WASTEFUL, Keys, fill, keys_of
 from federation.planner.member import Member, Request
 
 if TYPE_CHECKING:
@@ -27,18 +27,19 @@ def lay(pool: Pool, member: Member) -> None:
     tainted = _tainted(pool, member)
     for request, count in _waiting(pool, member):
         free = pool.table.free[request.rows, member.start : member.end]
-        fits = np.maximum((free // request.amounts[:, None]).min(axis=0, initial=2**30), 0)
+        fits = np.maximum((free // request.amounts[:, None]).min(axis=0, initial=MOST_FITS), 0)
         offsets, counts = fill(keys_of(fits, tainted), count)
         if len(offsets):
             pool.take(member.start + offsets, request, counts)
             member.laid.append((member.start + offsets, request, counts))
 
 
-def _tainted(pool: Pool, member: Member) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _tainted(pool: Pool, member: Member) -> Keys:
+    """What makes a node with a repelling taint come after all others."""
     kinds = pool.table.kinds.known
     numbers = pool.table.kind[member.start : member.end]
     found = {number: bool(kind and kind.tainted) for number in np.unique(numbers).tolist() if (kind := kinds[number])}
-    return np.array([found.get(number, False) for number in numbers.tolist()], np.bool_)
+    return np.array([WASTEFUL if found.get(number, False) else 0 for number in numbers.tolist()], np.uint32)
 
 
 def _waiting(pool: Pool, member: Member) -> list[tuple[Request, int]]:

@@ -16,6 +16,11 @@ class Request:
     rows: Slots
     amounts: Int64
 
+    @property
+    def column(self) -> Int64:
+        """The amounts below one another, to go with a row of nodes."""
+        return self.amounts[:, None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:

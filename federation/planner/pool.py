@@ -29,6 +29,7 @@ class Pool:
         self.definition = 0
         self.room: Int64 = np.zeros((len(self.table.rows), 0), np.int64)
         self.tight = np.zeros(0, np.bool_)
+        self.is_tight = False
         self.caches: dict[str, object] = {}
         self._where: dict[str, str] = {}
         self._touched: set[str] = set()
@@ -128,6 +129,7 @@ class Pool:
         if self._wasted > self.table.end // 2 and self._wasted > 4096:
             self._compact()
         self.table.journal.trim(max(65_536, self.table.end))
+        self.is_tight = bool(self.tight.any())
 
     def take(self, slots: Slots | int, request: Request, counts: Int64 | int) -> None:
         """Lessen what is free at *slots* by *counts* pods each (more than there is: it goes below zero)."""

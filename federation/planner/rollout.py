@@ -114,7 +114,7 @@ def claim_rollout(pool: Pool, estimates: Estimates, claims: Claims, rollout: Rol
     before, after, member = rollout.placement, rollout.after(pods), rollout.member
     added = after.held - before.held
     if not rollout.resized:
-        return claims.take(rollout.shape, member, added) if added > 0 else {}
+        return claims.take(rollout.shape, [(member, added)])[0] if added > 0 else {}
     grown = subtract(after.growth, before.growth)
     claims.lessen(member, _offsets(member, member.bound_on(before.id)), grown)
     claims.lessen(member, _offsets(member, before.holds), subtract(after.request, before.request))
@@ -123,10 +123,10 @@ def claim_rollout(pool: Pool, estimates: Estimates, claims: Claims, rollout: Rol
         return {}
     request = pool.request(after.request)
     block = slice(member.start, member.end)
-    fits = (pool.table.free[request.rows, block] // request.amounts[:, None]).min(axis=0)
+    fits = (pool.table.free[request.rows, block] // request.column).min(axis=0)
     fits = np.maximum(fits, 0) * estimates.admitted(rollout.shape, block)
-    offsets, counts = fill(keys_of(fits, np.zeros(len(fits), np.bool_)), added)
-    claims.put(member, offsets, request, counts)
+    offsets, counts = fill(keys_of(fits, np.uint32(0)), added)
+    claims.put(member.start + offsets, request, counts)
     named = {member.names[at]: taken for at, taken in zip(offsets.tolist(), counts.tolist(), strict=True)}
     rest = added - sum(named.values())
     return {**named, UNNAMED: rest} if rest else named
@@ -140,7 +140,7 @@ def _on_nodes(pool: Pool, estimates: Estimates, placement: Placement, shape: Sha
     bound = _offsets(member, member.bound_on(placement.id))
     _give_back(pool, free, bound, {**placement.request, "pods": 1})
     _give_back(pool, free, _offsets(member, placement.holds), {**placement.request, "pods": 1})
-    fits = (free[shape.request.rows] // shape.request.amounts[:, None]).min(axis=0)
+    fits = (free[shape.request.rows] // shape.request.column).min(axis=0)
     whole: Int64 = np.maximum(fits, 0) * estimates.admitted(shape, block)
     return 0 if shape.missing else int(whole.sum())
 

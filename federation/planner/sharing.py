@@ -1,8 +1,9 @@
 """The explanations of one cycle: one for each shape and set of rules, and for each decision what differs from it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -12,13 +13,21 @@ from federation.planner.candidates import Case
 from federation.planner.claims import Claims
 from federation.planner.dividing import Division
 from federation.planner.estimate import Estimates
-from federation.planner.explain import DELETED, gone_verdict, own_verdict, shared_verdicts, shunned_verdict
+from federation.planner.explain import (
+    DELETED,
+    Bare,
+    age_seconds,
+    gone_verdict,
+    shared_verdicts,
+    shunned_verdict,
+    verdicts_of,
+)
 from federation.planner.nodes import Int64
 from federation.planner.pool import Pool
 from federation.planner.shortage import shortage
 
-_FEW_DIFFERENCES = 16
-_TAKEN = "full", "full: decisions of this cycle took the rest"
+_FEW_DIFFERENCES: Final = 16
+_TAKEN: Final = "full", "full: decisions of this cycle took the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +50,61 @@ class Explanations:
     def __init__(self, pool: Pool, estimates: Estimates, claims: Claims, cycle: str) -> None:
         self.made: list[Explanation] = []
         self._pool, self._estimates, self._claims, self._cycle = pool, estimates, claims, cycle
-        self._bases: dict[tuple[str, str], Basis] = {}
+        self._ages: dict[bytes, list[float]] = {}
+        self._bases: dict[tuple[bytes, bytes], Basis] = {}
 
-    def basis(self, case: Case) -> Basis:
-        """The explanation for the shape and rules of *case*; a new one where the cycle has changed too much since."""
-        key = (case.shape.id, case.constraints.key)
+    def basis(self, case: Case, counts: Int64) -> Basis:
+        """The explanation for the shape and rules of *case*; a new one where the cycle has changed too much since.
+
+        What is used (*counts*) has a verdict of its own in any case.
+        """
+        key = (case.shape.key, case.constraints.key)
         basis = self._bases.get(key)
         few = max(_FEW_DIFFERENCES, len(case.estimate) // 2)
-        if basis is None or np.count_nonzero(basis.estimate != case.estimate) > few:
+        changed = basis is None or int(np.count_nonzero(basis.estimate != case.estimate))
+        if basis is None or (changed > few and changed > few + int(np.count_nonzero(counts))):
             basis = self._bases[key] = self._explain(case)
         return basis
 
     def own(self, case: Case, basis: Basis, counts: Int64, reasons: Mapping[str, str]) -> tuple[Verdict, ...]:
         """The verdicts on which the decision differs from *basis*; *counts* are what it leaves each candidate."""
-        verdicts = {name: shunned_verdict(case, name) for name in case.shunned}
-        for name in case.gone:
-            verdicts[name] = gone_verdict(case, name, self._pool.members.get(name))
-        changed = np.flatnonzero(basis.estimate != case.estimate).tolist()
-        concerned = {case.constraints.names[at] for at in changed} - verdicts.keys()
-        concerned.update(case.columns.names[at] for at in np.flatnonzero(counts).tolist())
-        concerned.update(name for name in case.holders if name not in verdicts)
-        for name in concerned:
-            at = case.index(name)
-            reason = reasons.get(name) or ("" if counts[at] or case.columns.fits[at] else _TAKEN[1])
-            verdicts[name] = own_verdict(case, at, int(counts[at]), reason)
-        return tuple(verdicts[name] for name in sorted(verdicts))
+        bare = Bare(case.spec, case.columns, self._ages_of(case))
+        if not (case.holders or case.shunned):
+            at = ((basis.estimate != case.estimate) | (counts != 0)).nonzero()[0].tolist()
+            return tuple(verdicts_of(bare, at, counts, self._with_full(case, basis, at, reasons)))
+        at = self._differing(case, basis, counts)
+        verdicts = verdicts_of(bare, at, counts, self._with_full(case, basis, at, reasons))
+        verdicts += [shunned_verdict(case, name) for name in case.shunned]
+        verdicts += [gone_verdict(case, name, self._pool.members.get(name)) for name in case.gone]
+        return tuple(sorted(verdicts, key=lambda verdict: verdict.cluster))
+
+    def _ages_of(self, case: Case) -> Sequence[float]:
+        """The ages of the candidates, kept for those who share them."""
+        if case.members is not case.constraints.members:
+            return [age_seconds(member, case.now_ms) for member in case.members]
+        ages = self._ages.get(case.constraints.key)
+        if ages is None:
+            ages = self._ages[case.constraints.key] = [age_seconds(member, case.now_ms) for member in case.members]
+        return ages
+
+    def _differing(self, case: Case, basis: Basis, counts: Int64) -> list[int]:
+        """The candidates of which the decision has something of its own to say."""
+        same = (basis.estimate == case.estimate).tolist()
+        place = case.constraints.at
+        return [
+            at
+            for at, name in enumerate(case.columns.names)
+            if counts[at] or name in case.holders or name not in place or not same[place[name]]
+        ]
+
+    def _with_full(self, case: Case, basis: Basis, at: Sequence[int], reasons: Mapping[str, str]) -> Mapping[str, str]:
+        """*reasons*, and for those of the candidates that take no more, why."""
+        fits = case.columns.fits[at]
+        if not len(at) or fits.all():
+            return reasons
+        names = [case.columns.names[i] for i, room in zip(at, fits.tolist(), strict=True) if not room]
+        shortages = {name: basis.shortages.get(name, _TAKEN)[1] for name in names}
+        return {**shortages, **dict.fromkeys(case.holders, ""), **reasons}
 
     def _explain(self, case: Case) -> Basis:
         shortages = {}

@@ -1,32 +1,27 @@
 """The sentence that a person reads first, and the reasons of what waits."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
-
-import numpy as np
 
 from federation.planner.candidates import Case
 from federation.planner.dividing import Division, least_of_use
-from federation.planner.nodes import Int64
 
 _MOST_SHOWN: Final = 8
 _MOST_REASONS: Final = 5
 
 
-def placed_summary(case: Case, counts: Int64, wanted: int) -> str:
-    """Where the replicas are to be, the largest first, and who would have been next."""
-    placed, names = int(counts.sum()), case.columns.names
-    used = np.flatnonzero(counts)
-    text = f"{placed} of {wanted} replicas"
-    if len(used):
-        order = used[np.argsort(-counts[used], kind="stable")][:_MOST_SHOWN].tolist()
-        shown = ", ".join(f"{names[at]} {counts[at]}" for at in order)
-        more = f" and {len(used) - _MOST_SHOWN} more" if len(used) > _MOST_SHOWN else ""
-        text = f"{text} in {plural(len(used), 'cluster')}: {shown}{more}"
+def placed_summary(case: Case, chosen: Sequence[tuple[int, int]], placed: int, wanted: int) -> str:
+    """Where the replicas are to be, the largest first, and who would have been next; *chosen*: (index, replicas)."""
+    names, text = case.columns.names, f"{placed} of {wanted} replicas"
+    if chosen:
+        largest = sorted(chosen, key=lambda entry: -entry[1])[:_MOST_SHOWN] if len(chosen) > 1 else chosen
+        shown = ", ".join([f"{names[at]} {replicas}" for at, replicas in largest])
+        more = f" and {len(chosen) - _MOST_SHOWN} more" if len(chosen) > _MOST_SHOWN else ""
+        text = f"{text} in {plural(len(chosen), 'cluster')}: {shown}{more}"
     if placed < wanted:
         text = f"{text}; {wanted - placed} wait"
-    return text + _runner_up(case, counts)
+    return text + _runner_up(case, chosen)
 
 
 def waiting_summary(case: Case, division: Division, words: Counter[str], change: str) -> str:
@@ -77,10 +72,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _runner_up(case: Case, counts: Int64) -> str:
+def _runner_up(case: Case, chosen: Sequence[tuple[int, int]]) -> str:
     """The cluster with most room among those not used."""
-    if not len(counts):
+    if len(chosen) == len(case.columns.names):
         return ""
-    fits = np.where(counts > 0, 0, case.columns.fits)
+    fits = case.columns.fits.copy()
+    fits[[at for at, _ in chosen]] = 0
     at = int(fits.argmax())
     return f"; runner-up {case.columns.names[at]} (fits {fits[at]})" if fits[at] else ""
