@@ -25,7 +25,7 @@ from federation.domain.events import (
     PlacementWanted,
 )
 from federation.domain.manifest import deployment_for
-from federation.ports import Message
+from federation.ports import Clock, Message
 from federation.services.agent import AgentParts, AgentSettings
 from federation.workers.agent import run_agent
 
@@ -92,50 +92,13 @@ def virtually(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     return run
 
 
-class World:
-    """One member, the log, and what was sent over it."""
+class Desk:
+    """The hub's side of the log: orders go out, events come in."""
 
-    def __init__(self, nodes: int = 2, cores: int = 8) -> None:
-        self.clock = CountedClock()
-        self.cluster = SimulatedCluster("east", timing=Timing(start=20, stop=20, jitter=5))
-        for number in range(nodes):
-            self.cluster.add_node(f"n-{number}", {"cpu": str(cores), "memory": "64Gi"})
-        self.log = MemoryLog(self.clock)
-        self.gateway = SimulatedGateway(self.cluster, self.clock)
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.log = MemoryLog(clock)
         self.ids = NumberedIds()
-        self.calls: list[str] = []
-        self.hooks: dict[str, Callable[[], Awaitable[None]]] = {}
-        self.gateway.faults.before = self._before
-
-    async def _before(self, verb: str) -> None:
-        self.calls.append(verb)
-        if verb in self.hooks:
-            await self.hooks[verb]()
-
-    # --- the agent ---------------------------------------------------------------------------------------------------
-
-    def parts(self, **settings: Any) -> AgentParts:
-        return AgentParts(
-            cluster="east",
-            gateway=self.gateway,
-            log=self.log,
-            clock=self.clock,
-            ids=self.ids,
-            settings=AgentSettings(**settings),
-            random=Random(1),
-        )
-
-    @asynccontextmanager
-    async def running(self, parts: AgentParts | None = None) -> AsyncIterator[None]:
-        """The member and an agent, which is told to stop at the end and must do so within seconds."""
-        stop = asyncio.Event()
-        tasks = [asyncio.create_task(run_cluster(self.cluster, self.clock, stop, 0.01))]
-        tasks.append(asyncio.create_task(run_agent(parts or self.parts(), stop)))
-        try:
-            yield
-        finally:
-            stop.set()
-            await asyncio.wait_for(asyncio.gather(*tasks), 10)
 
     async def until(self, what: Callable[[], Any], seconds: float = 30) -> Any:
         """The first true answer of *what*."""
@@ -179,6 +142,50 @@ class World:
     async def order_raw(self, envelope: Envelope, body: bytes) -> None:
         message = Message(topic="federation.actions.east", key="east", envelope=envelope, value=body)
         await self.log.append([message])
+
+
+class World(Desk):
+    """One member, the log, and what was sent over it."""
+
+    def __init__(self, nodes: int = 2, cores: int = 8) -> None:
+        super().__init__(CountedClock())
+        self.cluster = SimulatedCluster("east", timing=Timing(start=20, stop=20, jitter=5))
+        for number in range(nodes):
+            self.cluster.add_node(f"n-{number}", {"cpu": str(cores), "memory": "64Gi"})
+        self.gateway = SimulatedGateway(self.cluster, self.clock)
+        self.calls: list[str] = []
+        self.hooks: dict[str, Callable[[], Awaitable[None]]] = {}
+        self.gateway.faults.before = self._before
+
+    async def _before(self, verb: str) -> None:
+        self.calls.append(verb)
+        if verb in self.hooks:
+            await self.hooks[verb]()
+
+    # --- the agent ---------------------------------------------------------------------------------------------------
+
+    def parts(self, **settings: Any) -> AgentParts:
+        return AgentParts(
+            cluster="east",
+            gateway=self.gateway,
+            log=self.log,
+            clock=self.clock,
+            ids=self.ids,
+            settings=AgentSettings(**settings),
+            random=Random(1),
+        )
+
+    @asynccontextmanager
+    async def running(self, parts: AgentParts | None = None) -> AsyncIterator[None]:
+        """The member and an agent, which is told to stop at the end and must do so within seconds."""
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(run_cluster(self.cluster, self.clock, stop, 0.01))]
+        tasks.append(asyncio.create_task(run_agent(parts or self.parts(), stop)))
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.wait_for(asyncio.gather(*tasks), 10)
 
     # --- the member --------------------------------------------------------------------------------------------------
 
