@@ -1,1 +1,1 @@
-"""Tests of e2e."""
+"""The system from end to end: the real program as separate processes, on real Kafka, PostgreSQL and member clusters."""
