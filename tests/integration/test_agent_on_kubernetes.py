@@ -85,10 +85,7 @@ async def test_what_fits_nowhere_is_told_with_the_schedulers_words_and_a_floor_t
         await desk.order(wanted_in(world, 1, 5))
         await desk.until(lambda: (p := desk.placement(placed)) and p.bound == 2 and p.unschedulable.count == 3)
         stuck = desk.placement(placed)
-        floor = wanted_in(world, 2, 0)
-        await desk.order(
-            PlacementWanted(**{**{f: getattr(floor, f) for f in floor.__struct_fields__}, "floor_at_bound": True})
-        )
+        await desk.order(replace(wanted_in(world, 2, 0), floor_at_bound=True))
         await desk.until(lambda: (p := desk.placement(placed)) and p.version == 2 and p.observed and p.live == 2)
         await desk.order(unwanted(3, placement=placed))
         await desk.until(lambda: (p := desk.placement(placed)) and p.gone)
