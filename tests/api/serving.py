@@ -1,6 +1,7 @@
 """A served API over a real database on a loopback socket, and the shortest ways to make the world say something."""
 
 import asyncio
+import atexit
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -150,7 +151,9 @@ async def serving(
 @cache
 def _template() -> Path:
     """A database with the schema, made once for all tests."""
-    path = Path(tempfile.mkdtemp(prefix="federation-api-")) / "template.db"
+    folder = tempfile.mkdtemp(prefix="federation-api-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "template.db"
     asyncio.run(migrate(f"sqlite+aiosqlite:///{path}"))
     return path
 
