@@ -102,6 +102,8 @@ class Changes:
                     changes = fold(batch)
                     for start in range(0, len(changes), _MOST_TOGETHER):
                         await self._queue.put(changes[start : start + _MOST_TOGETHER])
+                # A queue with room does not wait, and a large listing would hold up everything else.
+                await asyncio.sleep(0)
 
 
 def _fold_nodes(batch: Batch[Node]) -> list[Change]:

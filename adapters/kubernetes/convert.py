@@ -169,7 +169,10 @@ class Scaler(Struct, frozen=True, kw_only=True):
 
 
 def placed_of(api: str, read: Controller, managers: list[ManagedFields] | None = None) -> Placed:
-    """An object with its marks; *observed* says only what its own controller has seen."""
+    """An object with its marks; *observed* says only what its own controller has seen.
+
+    Without the *managers* of its fields (watches leave them out, they are long) spec.replicas is taken for ours.
+    """
     meta, spec, status = read.metadata, read.spec or ControllerSpec(), read.status or ControllerStatus()
     labels, annotations = meta.labels or {}, meta.annotations or {}
     found = MemberObject(

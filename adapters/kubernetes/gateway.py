@@ -93,7 +93,7 @@ class KubernetesGateway:
             self._subscriptions.discard(subscription)
 
     async def cluster_facts(self) -> ClusterFacts:
-        """Version, kinds that can be created, and labels."""
+        """Version, kinds that workloads can be made of, and labels."""
         return await self._kinds.facts(self._options.labels)
 
     async def read(self, key: ObjectKey) -> MemberObject | None:

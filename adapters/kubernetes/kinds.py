@@ -25,6 +25,8 @@ AUTOSCALERS: Final = "/apis/autoscaling/v2/horizontalpodautoscalers"
 T = TypeVar("T")
 
 _MOST_APIS: Final = 1024
+# What a kind must allow before a workload could be made of it; reviews and the like can only be created.
+_NEEDED_VERBS: Final = {"create", "patch", "watch", "delete"}
 _AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -44,7 +46,7 @@ class _ResponseKind(Struct, frozen=True, rename="camel"):
 
 
 class _Discovered(Struct, frozen=True, rename="camel"):
-    resource: str = ""
+    scope: str = ""
     response_kind: _ResponseKind | None = None
     verbs: list[str] = []
 
@@ -108,7 +110,7 @@ class Kinds:
         )
 
     async def _served(self) -> set[str]:
-        """Every kind that can be created, by aggregated discovery; by the carried groups alone where there is none."""
+        """Every kind that a workload could be made of, by aggregated discovery; by the carried groups alone where there is none."""
         served: set[str] = set()
         for root in ("/api", "/apis"):
             groups = decoded(
@@ -133,7 +135,9 @@ def _kinds_of(group: _Group) -> set[str]:
         f"{prefix}{version.version}/{resource.response_kind.kind}"
         for version in group.versions or ()
         for resource in version.resources or ()
-        if resource.response_kind is not None and resource.response_kind.kind and "create" in resource.verbs
+        if resource.response_kind is not None
+        and resource.scope == "Namespaced"
+        and set(resource.verbs) >= _NEEDED_VERBS
     }
 
 

@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.kubernetes.access import Kubeconfig
+from adapters.kubernetes.changes import collection
 from adapters.kubernetes.client import Limits
 from adapters.kubernetes.gateway import KubernetesGateway, Options
-from adapters.kubernetes.watch import Pace
+from adapters.kubernetes.kinds import DEPLOYMENT
+from adapters.kubernetes.objects import Controller
+from adapters.kubernetes.watch import Listing, Pace, Reflector, Resource
 from federation.domain.errors import Conflict, Invalid, Unavailable
-from federation.domain.member import ObjectKey
+from federation.domain.member import PLACEMENT_LABEL, ObjectKey
 from federation.domain.records import Orders
 from tests.contract.gateway_suite import GatewayContract
 from tests.contract.gateway_world import (
@@ -24,6 +28,7 @@ from tests.contract.gateway_world import (
     make_deployment,
     make_job,
     make_manifest,
+    placement_of,
     settled,
     stand,
     subscribed,
@@ -185,6 +190,53 @@ async def test_a_new_namespace_enforces_the_baseline_of_pod_security(world: Real
 async def test_a_placement_id_that_is_no_label_is_invalid(world: RealWorld, placement: str) -> None:
     with pytest.raises(Invalid, match="not a placement id"):
         await world.gateway.list_placement(placement)
+
+
+async def test_what_a_namespace_that_is_going_refuses_is_tried_again_later(world: RealWorld) -> None:
+    await world.gateway.ensure_namespace(world.namespace, "shop")
+    await world.member.delete(f"/api/v1/namespaces/{world.namespace}")
+
+    with pytest.raises(Unavailable, match="is being terminated"):
+        await world.gateway.apply(make_deployment(world, 1), "", "")
+
+
+# --- lists ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_real_server_streams_its_lists(world: RealWorld) -> None:
+    await world.gateway.ensure_namespace(world.namespace, "shop")
+    made = [await world.gateway.apply(make_named(world, f"web-{n}"), "", "") for n in range(3)]
+    reflector = Reflector(world.real.api, Resource(path=collection(DEPLOYMENT), kind=Controller))
+    before = world.real.api.answers.total()
+
+    uids: set[str] = set()
+    async with asyncio.timeout(10), aclosing(reflector.follow()) as batches:
+        async for batch in batches:
+            uids |= {read.metadata.uid for _, read in batch.told}
+            if batch.complete:
+                break
+
+    assert {each.uid for each in made} <= uids
+    assert world.real.api.answers.total() - before == 1
+
+
+async def test_a_long_list_is_read_in_pages_that_belong_together(world: RealWorld) -> None:
+    await world.gateway.ensure_namespace(world.namespace, "shop")
+    made = [await world.gateway.apply(make_named(world, f"web-{n}"), "", "") for n in range(5)]
+    resource = Resource(
+        path=collection(DEPLOYMENT), kind=Controller, selector=f"{PLACEMENT_LABEL}={placement_of(world)}"
+    )
+
+    pages = [page async for page in Listing(world.real.api, resource, page=2).pages()]
+
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert {read.metadata.uid for page in pages for read in page} == {each.uid for each in made}
+
+
+def make_named(world: RealWorld, name: str) -> dict[str, Any]:
+    made = make_deployment(world, 0, name=name)
+    made["spec"]["selector"]["matchLabels"] = {"app": name}
+    return made
 
 
 # --- what controllers make of it -----------------------------------------------------------------------------------------
