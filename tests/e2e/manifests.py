@@ -27,6 +27,11 @@ def job(name: str, completions: int, parallelism: int, runs_for: str = "2s") -> 
     return _controller("batch/v1", "Job", name, SMALL) | {"spec": spec}
 
 
+def resized(name: str, replicas: int, requests: Mapping[str, str]) -> Json:
+    """A change of a Deployment's pods, for PATCH."""
+    return {"manifest": deployment(name, replicas, requests)}
+
+
 def _controller(version: str, kind: str, name: str, requests: Mapping[str, str]) -> dict[str, Json]:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name}}
 
