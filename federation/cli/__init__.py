@@ -21,14 +21,21 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            number = version("federation")
-        except PackageNotFoundError:
-            number = "(not installed: run from its source)"
-        typer.echo(f"federation {number}")
+        typer.echo(f"federation {_version()}")
         raise typer.Exit
+
+
+def _version() -> str:
+    """That of the source beside this file, else of the installed package."""
+    import tomllib
+    from importlib.metadata import version
+    from pathlib import Path
+
+    try:
+        project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8"))
+        return str(project["project"]["version"])
+    except (OSError, KeyError):
+        return version("federation")
 
 
 @app.callback()

@@ -113,7 +113,8 @@ def _greet(settings: "Settings") -> None:
     host, port = settings.address
     server = "" if (host, port) == ("127.0.0.1", 8080) else f" --server http://{host}:{port}"
     launcher = Path(sys.prefix, "bin", "federation")
-    program = os.path.relpath(launcher) if launcher.exists() else f"{sys.executable} -m federation"
+    named = min(str(launcher), os.path.relpath(launcher), key=len)
+    program = named if launcher.exists() else f"{sys.executable} -m federation"
     clusters = f"the clusters of {settings.context}" if settings.context else f"{settings.members} simulated clusters"
     lines = (
         f"Federation serves on http://{host}:{port} with {clusters}; data in {settings.data_dir}",
