@@ -65,7 +65,7 @@ class Cycle(Struct, frozen=True, kw_only=True):
     revisions: dict[str, int]
 
 
-class Verdict(Struct, frozen=True, rename="camel", omit_defaults=True):
+class Verdict(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """What a decision says of one cluster. *verdict*: chosen, feasible, refused."""
 
     cluster: str
