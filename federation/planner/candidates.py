@@ -1,9 +1,10 @@
 """One workload before the pool: its candidates in columns, what holds it already, and why others do not take it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from federation.domain.placement import Placement
 from federation.domain.workload import Strategy, WorkloadPhase, WorkloadSpec
@@ -17,8 +18,7 @@ from federation.planner.plan import Request
 from federation.planner.pool import Pool
 
 
-@dataclass(slots=True, kw_only=True)
-class Case:
+class Case(Struct, kw_only=True):
     """*holders*: the placement that runs in each cluster; *kept*: those of them that take nothing new, with the reason.
 
     *gone*: holders that must be left, with the reason. *shunned*: other clusters that the workload avoids.
@@ -30,10 +30,10 @@ class Case:
     shape: Shape
     constraints: Constraints
     now_ms: int
-    holders: dict[str, Placement] = field(default_factory=dict)
-    kept: dict[str, tuple[str, str]] = field(default_factory=dict)
-    gone: dict[str, str] = field(default_factory=dict)
-    shunned: dict[str, str] = field(default_factory=dict)
+    holders: dict[str, Placement] = {}
+    kept: dict[str, tuple[str, str]] = {}
+    gone: dict[str, str] = {}
+    shunned: dict[str, str] = {}
     members: tuple[Member, ...] = ()
     columns: Columns
     estimate: Int64
@@ -63,7 +63,7 @@ def open_case(request: Request, shape: Shape, constraints: Constraints, estimate
         columns=Columns(
             names=constraints.names,
             fits=estimate,
-            previous=np.zeros(len(estimate), np.int64),
+            previous=constraints.nothing,
             weights=constraints.weights,
             groups=constraints.groups,
             holds=False,
@@ -82,7 +82,9 @@ def enter_history(case: Case, pool: Pool, estimates: Estimates) -> None:
     if case.shunned or not staying <= case.constraints.at.keys():
         _gather(case, pool, estimates)
     else:
-        case.columns = replace(case.columns, fits=case.estimate.copy(), holds=True)
+        case.columns = replace(
+            case.columns, fits=case.estimate.copy(), previous=np.zeros_like(case.estimate), holds=True
+        )
     _add_holders(case, staying)
 
 

@@ -16,14 +16,16 @@ class Claims:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._slots: list[Slots] = []
+        self._slots: list[Slots | list[int]] = []
         self._free: list[Int64] = []
-        self._room: list[tuple[Slots, Slots, Int64]] = []
-        self._charges: list[tuple[Slots, Request, Int64]] = []
+        self._room: list[tuple[Slots, Slots | list[int], Int64]] = []
+        self._charges: list[tuple[Slots | list[int], Request, Int64 | int]] = []
         self.raised: set[str] = set()
 
     def take(self, shape: Shape, wanted: Sequence[tuple[Member, int]]) -> list[dict[str, int]]:
         """Claim pods of a shape that is up to date, so many in each member; by node, what each took."""
+        if len(wanted) == 1:
+            return [self._take_one(shape, *wanted[0])]
         slots: list[int] = []
         counts: list[int] = []
         holds: list[dict[str, int]] = []
@@ -42,6 +44,24 @@ class Claims:
         self.put(np.array(slots, np.intp), shape.request, np.array(counts, np.int64))
         self.charge([member for member, _ in wanted], shape.request, np.array([count for _, count in wanted], np.int64))
         return holds
+
+    def _take_one(self, shape: Shape, member: Member, count: int) -> dict[str, int]:
+        """The same for one member, without a vector where one node suffices."""
+        table, request = self._pool.table, shape.request
+        self._charges.append(([member.id], request, count))
+        self.raised.add(member.name)
+        block = shape.keys[member.start : member.end]
+        first = tightest(block, count)
+        if first < 0:
+            offsets, counts = fill(block, count)
+            self.put(member.start + offsets, request, counts)
+            return dict(zip([member.names[offset] for offset in offsets], counts.tolist(), strict=True))
+        slot = member.start + first
+        self._slots.append([slot])
+        self._free.append(table.free[:, slot : slot + 1].copy())
+        table.free[request.rows, slot] -= request.amounts * count
+        table.journal.note(slot)
+        return {member.names[first]: count}
 
     def put(self, slots: Slots, request: Request, counts: Int64) -> None:
         """Take *counts* pods of *request* from what is free at *slots*, each of which is named once."""

@@ -18,15 +18,19 @@ _MOST_KEPT: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
-    """*refused*: (word, reason) by name. *members*, *ids*, *weights*, *groups*: by candidate; *at*: a candidate's index."""
+    """*refused*: (word, reason) by name; *refusing*: the same clusters, those that have left apart. *at*: a candidate's index.
+
+    By candidate: *members*, *names*, *ids*, *weights*, *groups*, and in *nothing* zeros."""
 
     key: bytes
     refused: Mapping[str, tuple[str, str]]
+    refusing: tuple[Member, ...]
     members: tuple[Member, ...]
     names: tuple[str, ...]
     at: Mapping[str, int]
     ids: Slots
     weights: Int64
+    nothing: Int64
     groups: tuple[Mapping[str, str], ...]
 
 
@@ -84,10 +88,12 @@ def _judge(pool: Pool, spec: WorkloadSpec, key: bytes) -> Constraints:
     return Constraints(
         key=key,
         refused=refused,
+        refusing=tuple(member for member in map(pool.members.__getitem__, refused) if not member.has_left),
         members=tuple(members),
         names=tuple(member.name for member in members),
         at={member.name: index for index, member in enumerate(members)},
         ids=np.array([member.id for member in members], np.intp),
         weights=np.array([weight_of(spec, member) if static else 0 for member in members], np.int64),
+        nothing=np.zeros(len(members), np.int64),
         groups=tuple(groups_of(spec, member) for member in members) if spec.rules.spread else (),
     )

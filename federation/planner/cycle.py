@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from federation.domain.cluster import ClusterPhase
 from federation.planner.candidates import Case, enter_history, leave, open_case
 from federation.planner.claims import Claims
 from federation.planner.constraints import constraints_of
@@ -15,7 +14,7 @@ from federation.planner.nodes import Int64
 from federation.planner.plan import PARTIAL, PLACED, WAITING, Allotment, Outcome, Plan, Request
 from federation.planner.pool import Pool
 from federation.planner.rollout import Rollout, claim_rollout, rollout_of, rolls, stands, without_room
-from federation.planner.sharing import Basis, Explanations, division_reasons
+from federation.planner.sharing import Basis, Bools, Explanations, division_reasons
 from federation.planner.summary import (
     partial_reasons,
     placed_summary,
@@ -114,14 +113,14 @@ class Planning:
         return division
 
     def _place(
-        self, case: Case, division: Division, counts: Int64, basis: Basis, rollouts: Mapping[str, Rollout]
+        self, case: Case, division: Division, counts: Int64, basis: tuple[Basis, Bools], rollouts: Mapping[str, Rollout]
     ) -> Outcome:
         used = counts.nonzero()[0].tolist()
         chosen = list(zip(used, counts[used].tolist(), strict=True))
         placed = sum([replicas for _, replicas in chosen])
         short = sum([wants - fits for _, wants, fits in division.short])
         wanted = placed + short if short else max(case.total, placed)
-        own = self.explanations.own(case, basis, counts, division_reasons(case, division))
+        own = self.explanations.own(case, counts, basis, division_reasons(case, division))
         return Outcome(
             workload=case.request.workload.id,
             version=case.request.workload.version,
@@ -129,7 +128,7 @@ class Planning:
             allotments=self._allot(case, chosen, rollouts),
             reasons=partial_reasons(division, placed, wanted) if placed < wanted else (),
             summary=placed_summary(case, chosen, placed, wanted),
-            explanation=basis.id,
+            explanation=basis[0].id,
             own=own,
         )
 
@@ -163,10 +162,10 @@ class Planning:
         holds = claim_rollout(self._pool, self._estimates, self.claims, rollout, replicas + surge)
         return Allotment(name, replicas, holds, surge)
 
-    def _wait(self, case: Case, division: Division, basis: Basis, blocked: Mapping[str, str]) -> Outcome:
+    def _wait(self, case: Case, division: Division, basis: tuple[Basis, Bools], blocked: Mapping[str, str]) -> Outcome:
         """Nothing changes, but for what the world has taken already."""
-        shortages = {name: reason for name, (_, reason) in basis.shortages.items()}
-        words = Counter(word for word, _ in case.constraints.refused.values()) + basis.words
+        shortages = {name: reason for name, (_, reason) in basis[0].shortages.items()}
+        words = Counter(word for word, _ in case.constraints.refused.values()) + basis[0].words
         words.update("avoided" for _ in case.shunned)
         reasons = waiting_reasons(case, division, {**shortages, **case.shunned})
         change = smallest_change(case, division, self._takers(case))
@@ -177,17 +176,16 @@ class Planning:
             allotments=tuple(Allotment(name, self._staying(case, name)) for name in sorted(case.holders)),
             reasons=tuple(f"{name}: {reason}" for name, reason in sorted(blocked.items())) or reasons,
             summary=_blocked_summary(case, blocked) or waiting_summary(case, division, words, change),
-            explanation=basis.id,
+            explanation=basis[0].id,
             own=self.explanations.own(
-                case, basis, case.columns.previous, {**division_reasons(case, division), **blocked}
+                case, case.columns.previous, basis, {**division_reasons(case, division), **blocked}
             ),
         )
 
     def _staying(self, case: Case, name: str) -> int:
         """What a holder keeps while the workload waits."""
         member = self._pool.members.get(name)
-        left = member is None or member.cluster.phase is ClusterPhase.LEFT
-        return 0 if left else case.holders[name].wanted
+        return 0 if member is None or member.has_left else case.holders[name].wanted
 
     def _takers(self, case: Case) -> dict[str, int]:
         """What would fit in clusters that take nothing for a reason that may pass."""

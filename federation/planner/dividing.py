@@ -4,10 +4,11 @@ Both the cycle and whoever computes a decision again call `divide` with the same
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from federation.domain.workload import SpreadConstraint, Strategy, WorkloadSpec
 from federation.planner.divide import divide_counts, webster_counts
@@ -17,8 +18,7 @@ from federation.planner.spread import Candidate, Infeasible, Selection, Spread, 
 _AT_HOME: Final = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
+class Columns(Struct, frozen=True, kw_only=True):
     """Candidates in ascending order of name: how many more fit, how many the last decision wanted, static weights.
 
     *groups*: by spread field, where the workload is spread. *holds*: whether anything is there already.
@@ -32,8 +32,7 @@ class Columns:
     holds: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Division:
+class Division(Struct, frozen=True, kw_only=True):
     """*counts* by candidate, None where it does not fit; *short*: (cluster, wants, fits) of each share that is too large.
 
     *possible*: the most that would have fitted. *reason*: why the spread cannot be had.

@@ -150,7 +150,7 @@ class Estimates:
         table = self._pool.table
         slots = self._once(changed)
         before = fits_of(shape.keys[slots])
-        quotients = table.flat[shape.request.rows[:, None] * table.free.shape[1] + slots]
+        quotients = table.flat[shape.request.starts(table.free.shape[1]) + slots]
         quotients //= shape.request.column
         fits = self._entered(shape, slots, np.minimum.reduce(quotients))
         np.add.at(shape.fits, table.member[slots], fits - before)

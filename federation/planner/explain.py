@@ -6,13 +6,12 @@ bears what reached the divider, so that `recompute` comes to the same counts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
 
 import numpy as np
+from msgspec import Struct
 
-from federation.domain.cluster import ClusterPhase
 from federation.domain.records import Decision, Explanation, Verdict
 from federation.domain.workload import Strategy, WorkloadSpec
 from federation.planner.candidates import Case
@@ -48,28 +47,27 @@ def recompute(spec: WorkloadSpec, verdicts: Iterable[Verdict]) -> dict[str, int]
     return {name: count for name, count in zip(columns.names, counts.tolist(), strict=True) if count}
 
 
-def shared_verdicts(case: Case, shortages: Mapping[str, str], everyone: Iterable[Member]) -> tuple[Verdict, ...]:
+def shared_verdicts(case: Case, ages: Sequence[float], shortages: Mapping[str, str]) -> tuple[Verdict, ...]:
     """What holds of each cluster for every workload with the rules and the shape of *case*."""
-    rules, now_ms = case.constraints, case.now_ms
-    refused = [
-        Verdict(m.name, REFUSED, rules.refused[m.name][1], 0, int(case.shape.fits[m.id]), 0, 0, age_seconds(m, now_ms))
-        for m in everyone
-        if m.name in rules.refused and m.cluster.phase is not ClusterPhase.LEFT
-    ]
+    rules = case.constraints
     columns = Columns(
         names=rules.names,
         fits=case.estimate,
-        previous=np.zeros_like(case.estimate),
+        previous=rules.nothing,
         weights=rules.weights,
         groups=rules.groups,
+        holds=False,
     )
-    bare = Bare(case.spec, columns, [age_seconds(member, now_ms) for member in rules.members])
-    candidates = verdicts_of(bare, range(len(rules.names)), columns.previous, shortages)
-    return tuple(sorted((*refused, *candidates), key=lambda verdict: verdict.cluster))
+    verdicts = verdicts_of(Bare(case.spec, columns, ages), range(len(rules.names)), rules.nothing, shortages)
+    if not rules.refusing:
+        return tuple(verdicts)
+    for member in rules.refusing:
+        fits, age = int(case.shape.fits[member.id]), age_seconds(member, case.now_ms)
+        verdicts.append(Verdict(member.name, REFUSED, rules.refused[member.name][1], 0, fits, 0, 0, age))
+    return tuple(sorted(verdicts, key=lambda verdict: verdict.cluster))
 
 
-@dataclass(frozen=True, slots=True)
-class Bare:
+class Bare(Struct, frozen=True):
     """Of a case, what verdicts on candidates are made of; *ages* in seconds, by candidate."""
 
     spec: WorkloadSpec
@@ -82,13 +80,14 @@ def verdicts_of(bare: Bare, at: Sequence[int], counts: Int64, reasons: Mapping[s
 
     The score is the static weight, or whether the cluster holds the workload already.
     """
-    columns, ages = bare.columns, bare.ages
+    columns, ages, nothing = bare.columns, bare.ages, [0] * len(at)
     names, texts = columns.names, _texts(columns, at, reasons)
     spare = REFUSED if _divided_by_room(bare.spec) else FEASIBLE
-    fits, before, wanted = columns.fits[at].tolist(), columns.previous[at].tolist(), counts[at].tolist()
-    scores = columns.weights[at].tolist()
-    if bare.spec.rules.strategy is not Strategy.STATIC:
-        scores = [AT_HOME if previous else 0 for previous in before]
+    fits, wanted = columns.fits[at].tolist(), counts[at].tolist()
+    before = columns.previous[at].tolist() if columns.holds else nothing
+    scores = [AT_HOME if previous else 0 for previous in before] if columns.holds else nothing
+    if bare.spec.rules.strategy is Strategy.STATIC:
+        scores = columns.weights[at].tolist()
     return [
         Verdict(names[i], CHOSEN if n else FEASIBLE if room or prior else spare, text, n, room, prior, score, ages[i])
         for i, text, n, room, prior, score in zip(at, texts, wanted, fits, before, scores, strict=True)
@@ -112,7 +111,7 @@ def shunned_verdict(case: Case, name: str) -> Verdict:
 def gone_verdict(case: Case, name: str, member: Member | None) -> Verdict:
     """What the decision says of a cluster where its replicas cannot stay; while it waits they do all the same."""
     placement = case.holders[name]
-    left = member is None or member.cluster.phase is ClusterPhase.LEFT
+    left = member is None or member.has_left
     reason = case.gone[name] + (f"; {placement.wanted} replicas were there" if left else "")
     age = age_seconds(member, case.now_ms) if member is not None else 0.0
     return Verdict(name, REFUSED, reason, 0, 0, 0 if left else placement.wanted, 0, age)

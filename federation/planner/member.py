@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from federation.domain.cluster import Cluster
+from federation.domain.cluster import Cluster, ClusterPhase
 from federation.planner.nodes import Int64, Slots
 
 Bound = tuple[str | int, ...]
@@ -15,6 +15,11 @@ class Request:
 
     rows: Slots
     amounts: Int64
+
+    def starts(self, width: int) -> Slots:
+        """Where its rows begin, one after the other, each *width* long."""
+        starts: Slots = self.rows[:, None] * width
+        return starts
 
     @property
     def column(self) -> Int64:
@@ -61,6 +66,11 @@ class Member:
     @property
     def name(self) -> str:
         return self.cluster.name
+
+    @property
+    def has_left(self) -> bool:
+        """Whether no more than its row remains."""
+        return self.cluster.phase is ClusterPhase.LEFT
 
     @property
     def end(self) -> int:

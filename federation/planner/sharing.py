@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from federation.domain.records import Explanation, Verdict
 from federation.domain.workload import WorkloadPhase
@@ -28,6 +29,9 @@ from federation.planner.shortage import shortage
 
 _FEW_DIFFERENCES: Final = 16
 _TAKEN: Final = "full", "full: decisions of this cycle took the rest"
+
+
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,48 +57,57 @@ class Explanations:
         self._ages: dict[bytes, list[float]] = {}
         self._bases: dict[tuple[bytes, bytes], Basis] = {}
 
-    def basis(self, case: Case, counts: Int64) -> Basis:
-        """The explanation for the shape and rules of *case*; a new one where the cycle has changed too much since.
+    def basis(self, case: Case, counts: Int64) -> tuple[Basis, Bools]:
+        """The explanation for the shape and rules of *case*, and which candidates' estimates differ from it.
 
-        What is used (*counts*) has a verdict of its own in any case.
+        A new one where the cycle has changed too much since; what is used (*counts*) has a verdict of its own anyway.
         """
         key = (case.shape.key, case.constraints.key)
         basis = self._bases.get(key)
-        few = max(_FEW_DIFFERENCES, len(case.estimate) // 2)
-        changed = basis is None or int(np.count_nonzero(basis.estimate != case.estimate))
-        if basis is None or (changed > few and changed > few + int(np.count_nonzero(counts))):
-            basis = self._bases[key] = self._explain(case)
-        return basis
+        if basis is not None:
+            differing = basis.estimate != case.estimate
+            changed, few = int(np.count_nonzero(differing)), max(_FEW_DIFFERENCES, len(case.estimate) // 2)
+            if changed <= few or changed <= few + int(np.count_nonzero(counts)):
+                return basis, differing
+        basis = self._bases[key] = self._explain(case)
+        return basis, np.zeros(len(case.estimate), np.bool_)
 
-    def own(self, case: Case, basis: Basis, counts: Int64, reasons: Mapping[str, str]) -> tuple[Verdict, ...]:
+    def own(
+        self, case: Case, counts: Int64, basis: tuple[Basis, Bools], reasons: Mapping[str, str]
+    ) -> tuple[Verdict, ...]:
         """The verdicts on which the decision differs from *basis*; *counts* are what it leaves each candidate."""
+        shared, differing = basis
         bare = Bare(case.spec, case.columns, self._ages_of(case))
         if not (case.holders or case.shunned):
-            at = ((basis.estimate != case.estimate) | (counts != 0)).nonzero()[0].tolist()
-            return tuple(verdicts_of(bare, at, counts, self._with_full(case, basis, at, reasons)))
-        at = self._differing(case, basis, counts)
-        verdicts = verdicts_of(bare, at, counts, self._with_full(case, basis, at, reasons))
+            at = (differing | (counts != 0)).nonzero()[0].tolist()
+            return tuple(verdicts_of(bare, at, counts, self._with_full(case, shared, at, reasons)))
+        at = self._differing(case, differing, counts)
+        verdicts = verdicts_of(bare, at, counts, self._with_full(case, shared, at, reasons))
         verdicts += [shunned_verdict(case, name) for name in case.shunned]
         verdicts += [gone_verdict(case, name, self._pool.members.get(name)) for name in case.gone]
         return tuple(sorted(verdicts, key=lambda verdict: verdict.cluster))
 
     def _ages_of(self, case: Case) -> Sequence[float]:
-        """The ages of the candidates, kept for those who share them."""
-        if case.members is not case.constraints.members:
-            return [age_seconds(member, case.now_ms) for member in case.members]
-        ages = self._ages.get(case.constraints.key)
+        """The ages of the candidates."""
+        if case.members is case.constraints.members:
+            return self._ages_of_all(case)
+        return [age_seconds(member, case.now_ms) for member in case.members]
+
+    def _ages_of_all(self, case: Case) -> Sequence[float]:
+        """The ages of the candidates under the rules, kept for all that share them."""
+        rules = case.constraints
+        ages = self._ages.get(rules.key)
         if ages is None:
-            ages = self._ages[case.constraints.key] = [age_seconds(member, case.now_ms) for member in case.members]
+            ages = self._ages[rules.key] = [age_seconds(member, case.now_ms) for member in rules.members]
         return ages
 
-    def _differing(self, case: Case, basis: Basis, counts: Int64) -> list[int]:
+    def _differing(self, case: Case, differing: Bools, counts: Int64) -> list[int]:
         """The candidates of which the decision has something of its own to say."""
-        same = (basis.estimate == case.estimate).tolist()
-        place = case.constraints.at
+        other, place = differing.tolist(), case.constraints.at
         return [
             at
             for at, name in enumerate(case.columns.names)
-            if counts[at] or name in case.holders or name not in place or not same[place[name]]
+            if counts[at] or name in case.holders or name not in place or other[place[name]]
         ]
 
     def _with_full(self, case: Case, basis: Basis, at: Sequence[int], reasons: Mapping[str, str]) -> Mapping[str, str]:
@@ -114,8 +127,7 @@ class Explanations:
             shortages[member.name] = _TAKEN if taken else shortage(self._pool, self._estimates, case.shape, member)
         basis = Basis(f"{self._cycle}.{len(self.made)}", case.estimate, shortages)
         reasons = {name: reason for name, (_, reason) in shortages.items()}
-        everyone = (self._pool.members[name] for name in sorted(self._pool.members))
-        verdicts = shared_verdicts(case, reasons, everyone)
+        verdicts = shared_verdicts(case, self._ages_of_all(case), reasons)
         self.made.append(Explanation(id=basis.id, cycle=self._cycle, at_ms=case.now_ms, verdicts=verdicts))
         return basis
 

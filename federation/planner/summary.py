@@ -77,6 +77,7 @@ def _runner_up(case: Case, chosen: Sequence[tuple[int, int]]) -> str:
     if len(chosen) == len(case.columns.names):
         return ""
     fits = case.columns.fits.copy()
-    fits[[at for at, _ in chosen]] = 0
+    for at, _ in chosen:
+        fits[at] = 0
     at = int(fits.argmax())
     return f"; runner-up {case.columns.names[at]} (fits {fits[at]})" if fits[at] else ""
