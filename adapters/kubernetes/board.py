@@ -2,9 +2,9 @@
 
 from typing import Final, Generic, TypeVar
 
-from adapters.kubernetes.convert import Keeper, Placed, Scaler, keeper_of, placed_of, scaler_of, whole
 from adapters.kubernetes.kinds import CARRIED
 from adapters.kubernetes.objects import Controller, HorizontalPodAutoscaler, Read, ReplicaSet
+from adapters.kubernetes.placed import Keeper, Placed, Scaler, keeper_of, placed_of, scaler_of, whole
 from adapters.kubernetes.watch import DELETED, Batch
 from federation.domain.member import Change, Listed, MemberObject, ObjectChanged, ObjectDeleted, ObjectKey, Relisted
 

@@ -9,8 +9,9 @@ from adapters.kubernetes.board import KEEPERS, SCALERS, Board
 from adapters.kubernetes.client import ApiServer
 from adapters.kubernetes.convert import node_of, pod_of
 from adapters.kubernetes.kinds import AUTOSCALERS, CARRIED, NODES, PODS, REPLICA_SETS, group_path
+from adapters.kubernetes.listing import Resource
 from adapters.kubernetes.objects import Controller, HorizontalPodAutoscaler, Node, Pod, Read, ReplicaSet
-from adapters.kubernetes.watch import DELETED, Batch, Pace, Reflector, Resource
+from adapters.kubernetes.watch import DELETED, Batch, Pace, Reflector
 from federation.domain.member import (
     PLACEMENT_LABEL,
     Change,

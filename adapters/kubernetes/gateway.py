@@ -13,7 +13,7 @@ from adapters.kubernetes.access import Access
 from adapters.kubernetes.answers import Denied, Disrupted
 from adapters.kubernetes.changes import Changes, collection
 from adapters.kubernetes.client import APPLY, ApiServer, Limits, Request
-from adapters.kubernetes.convert import Keeper, Placed, keeper_of, placed_of, pod_of, scaler_of, whole
+from adapters.kubernetes.convert import pod_of
 from adapters.kubernetes.kinds import (
     AUTOSCALERS,
     CARRIED,
@@ -27,6 +27,7 @@ from adapters.kubernetes.kinds import (
     escaped,
     group_path,
 )
+from adapters.kubernetes.listing import Resource, list_all
 from adapters.kubernetes.objects import (
     Controller,
     HorizontalPodAutoscaler,
@@ -37,8 +38,9 @@ from adapters.kubernetes.objects import (
     Read,
     ReplicaSet,
 )
+from adapters.kubernetes.placed import Keeper, Placed, keeper_of, placed_of, scaler_of, whole
 from adapters.kubernetes.state import AgentLease, StoredOrders
-from adapters.kubernetes.watch import Pace, Resource, list_all
+from adapters.kubernetes.watch import Pace
 from federation.domain.errors import Conflict, Invalid, NotFound
 from federation.domain.member import (
     FIELD_MANAGER,

@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 
-from adapters.kubernetes.access import Kubeconfig
 from adapters.kubernetes.changes import collection
 from adapters.kubernetes.client import Limits
 from adapters.kubernetes.gateway import KubernetesGateway, Options
 from adapters.kubernetes.kinds import DEPLOYMENT
+from adapters.kubernetes.listing import Listing, Resource
 from adapters.kubernetes.objects import Controller
-from adapters.kubernetes.watch import Listing, Pace, Reflector, Resource
-from federation.domain.errors import Conflict, Invalid, Unavailable
+from adapters.kubernetes.watch import Pace, Reflector
+from federation.domain.errors import Invalid, Unavailable
 from federation.domain.member import PLACEMENT_LABEL, ObjectKey
-from federation.domain.records import Orders
 from tests.contract.gateway_suite import GatewayContract
 from tests.contract.gateway_world import (
     change,
@@ -362,82 +361,6 @@ async def test_a_stateful_set_without_room_is_progressing(world: RealWorld) -> N
         return found is not None and found.observed and found.condition == "Progressing"
 
     await world.wait_until(is_observed)
-
-
-# --- one agent -----------------------------------------------------------------------------------------------------------
-
-
-async def test_an_agent_cannot_set_back_what_its_successor_has_stored(world: RealWorld) -> None:
-    successor = world.another_gateway()
-    await world.gateway.store_orders(Orders(generation=1, done=5))
-    await successor.load_orders()
-    await successor.store_orders(Orders(generation=1, done=6))
-
-    for _ in range(2):
-        with pytest.raises(Conflict, match="1/6"):
-            await world.gateway.store_orders(Orders(generation=1, done=5))
-
-    assert await successor.load_orders() == Orders(generation=1, done=6)
-    await successor.close()
-
-
-async def test_orders_can_be_stored_after_somebody_has_only_labelled_them(world: RealWorld) -> None:
-    await world.gateway.store_orders(Orders(generation=1, done=5))
-    await world.member.patch(ORDERS, {"metadata": {"labels": {"looked": "at"}}})
-
-    await world.gateway.store_orders(Orders(generation=1, done=6))
-
-    assert await world.gateway.load_orders() == Orders(generation=1, done=6)
-
-
-async def test_orders_that_somebody_has_spoilt_are_invalid(world: RealWorld) -> None:
-    await world.gateway.store_orders(Orders(generation=1, done=5))
-    await world.member.patch(ORDERS, {"data": {"done": "1e3"}})
-
-    with pytest.raises(Invalid, match="done is not a whole number"):
-        await world.gateway.load_orders()
-
-
-async def test_a_lease_that_was_deleted_comes_back_with_another_uid(world: RealWorld) -> None:
-    first = await world.gateway.hold_lease("a", 30)
-    await world.member.delete(LEASES)
-
-    second = await world.gateway.hold_lease("a", 30)
-
-    assert first is not None
-    assert second is not None
-    assert first.uid != second.uid
-
-
-async def test_an_expired_lease_is_judged_by_how_long_it_was_seen_unchanged(world: RealWorld) -> None:
-    now = [100.0]
-    watcher = KubernetesGateway(Kubeconfig(str(world.kubeconfig)), monotonic=lambda: now[0])
-    await world.gateway.hold_lease("a", 30)
-    await world.member.patch(LEASES, {"spec": {"renewTime": "2001-01-01T00:00:00.000000Z"}})
-
-    at_first_sight = await watcher.hold_lease("b", 30)
-    now[0] += 29
-    await world.gateway.hold_lease("a", 30)
-    after_a_renewal = await watcher.hold_lease("b", 30)
-    now[0] += 29
-    shortly_before = await watcher.hold_lease("b", 30)
-    now[0] += 1
-    after_its_time = await watcher.hold_lease("b", 30)
-
-    assert (at_first_sight, after_a_renewal, shortly_before) == (None, None, None)
-    assert after_its_time is not None
-    assert await world.gateway.hold_lease("a", 30) is None
-    await watcher.close()
-
-
-async def test_racers_for_the_lease_have_one_winner(world: RealWorld) -> None:
-    racers = [world.another_gateway() for _ in range(8)]
-
-    won = await asyncio.gather(*(racer.hold_lease(f"racer-{n}", 30) for n, racer in enumerate(racers)))
-
-    assert len([state for state in won if state is not None]) == 1
-    for racer in racers:
-        await racer.close()
 
 
 # --- a server that fails -------------------------------------------------------------------------------------------------

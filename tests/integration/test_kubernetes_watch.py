@@ -8,8 +8,9 @@ from contextlib import aclosing
 import pytest
 
 from adapters.kubernetes.client import ApiServer, Limits
+from adapters.kubernetes.listing import Resource
 from adapters.kubernetes.objects import Pod
-from adapters.kubernetes.watch import Batch, Lines, Pace, Reflector, Resource
+from adapters.kubernetes.watch import Batch, Lines, Pace, Reflector
 from federation.domain.errors import Unavailable
 from tests.integration.fake_api import (
     Answer,
