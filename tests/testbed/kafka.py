@@ -117,7 +117,8 @@ class KafkaBroker:
         return [self._programs.java, *options, "-cp", f"{self._programs.jars}{os.sep}*", main, *arguments]
 
     def _format(self) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # An id that begins with a hyphen would be taken for an option.
+        cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         self._run(self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", self._settings_file))
 
     def _run(self, command: list[str | Path]) -> None:
