@@ -275,7 +275,8 @@ class Reader(Protocol):
 
     async def workloads(self, query: "WorkloadQuery") -> list[Workload]: ...
 
-    async def workloads_waiting(self, limit: int) -> list[Workload]: ...
+    async def workloads_waiting(self, after: str, limit: int) -> list[Workload]:
+        """Those that wait or are short and are not in the queue, with ids behind *after*, by id."""
 
     async def decision(self, decision_id: str) -> tuple[Decision, Explanation] | None: ...
 

@@ -125,12 +125,10 @@ class SqlReader(ViewReads):
                 wanted = wanted.where(workloads.c[column] == value)
         return await self._workloads(wanted.order_by(workloads.c.id), query.limit)
 
-    async def workloads_waiting(self, limit: int) -> list[Workload]:
+    async def workloads_waiting(self, after: str, limit: int) -> list[Workload]:
         short = workloads.c.phase.in_((WorkloadPhase.WAITING.value, WorkloadPhase.DEGRADED.value))
-        order = workloads.c.priority.desc(), workloads.c.id
-        return await self._workloads(
-            select(workloads.c.doc).where(short, workloads.c.queued == 0).order_by(*order), limit
-        )
+        behind = short, workloads.c.queued == 0, workloads.c.id > after
+        return await self._workloads(select(workloads.c.doc).where(*behind).order_by(workloads.c.id), limit)
 
     async def decision(self, decision_id: str) -> tuple[Decision, Explanation] | None:
         query = (

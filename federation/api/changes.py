@@ -115,7 +115,7 @@ class Changes:
         """The workloads that may have changed: those touched, those that wait, and those last seen unsettled."""
         unsettled = {workload.id for workload in self._known.values() if _is_unsettled(workload)}
         asked = await reader.workloads_by_id(sorted(touched | unsettled))
-        listed = [*await reader.queue(_LOOK), *await reader.workloads_waiting(_LOOK)]
+        listed = [*await reader.queue(_LOOK), *await reader.workloads_waiting("", _LOOK)]
         return list({workload.id: workload for workload in [*listed, *asked]}.values())
 
     def _gone(self, found: dict[str, Workload]) -> list[Change]:

@@ -167,7 +167,8 @@ class Workload(Struct, frozen=True, kw_only=True):
     """A workload on record. *version* counts changes of its spec; *decided* is the version last decided.
 
     *reasons* say why it waits or is short. *avoid* names clusters that failed it, until a time (milliseconds). *wake*
-    says why it must be planned again although its spec is decided.
+    says why it must be planned again although its spec is decided. *assigned* is how many replicas the last decision
+    gave to clusters: fewer, by the world's doing, are planned again.
     """
 
     id: str
@@ -178,6 +179,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     decision: str = ""
     reasons: tuple[str, ...] = ()
     wake: str = ""
+    assigned: int = 0
     avoid: dict[str, int] = {}
     created_ms: int = 0
     changed_ms: int = 0

@@ -217,6 +217,7 @@ def _decided(workload: Workload, outcome: Outcome, decision: Decision) -> Worklo
         reasons=outcome.reasons,
         # What woke it after this cycle began has not been looked at yet.
         wake=workload.wake if workload.changed_ms > decision.at_ms else "",
+        assigned=sum(allotment.replicas for allotment in outcome.allotments),
         changed_ms=decision.at_ms,
         avoid={cluster: until for cluster, until in workload.avoid.items() if until > decision.at_ms},
     )

@@ -15,7 +15,6 @@ from federation.domain.member import (
     PLACEMENT_LABEL,
     REVISION_LABEL,
     SYSTEM_NAMESPACE,
-    TEAM_LABEL,
     VERSION_ANNOTATION,
     WORKLOAD_ANNOTATION,
     ObjectKey,
@@ -51,7 +50,7 @@ def check_allowed(key: ObjectKey, kinds: frozenset[str], namespaces: frozenset[s
 def manifest_for(order: PlacementWanted, key: ObjectKey, replicas: int | None) -> dict[str, Any]:
     """What to apply; *replicas* None leaves the number to whoever owns it."""
     metadata, spec = _mapping(order.manifest, "metadata"), dict(_mapping(order.manifest, "spec"))
-    on_pods = {PLACEMENT_LABEL: order.placement, REVISION_LABEL: order.revision, TEAM_LABEL: order.team}
+    on_pods = {PLACEMENT_LABEL: order.placement, REVISION_LABEL: order.revision}
     marks = {VERSION_ANNOTATION: str(order.version), GENERATION_ANNOTATION: str(order.generation)}
     template = dict(_mapping(spec, "template"))
     template["metadata"] = _with(_mapping(template, "metadata"), "labels", on_pods)
@@ -60,7 +59,7 @@ def manifest_for(order: PlacementWanted, key: ObjectKey, replicas: int | None) -
     if replicas is not None:
         spec["parallelism" if key.api == _JOB else "replicas"] = replicas
     kept = {name: metadata[name] for name in _KEPT if metadata.get(name)}
-    kept = _with(_with(kept, "labels", on_pods), "annotations", {**marks, WORKLOAD_ANNOTATION: order.workload})
+    kept = _with(_with(kept, "labels", {**on_pods, TEAM_LABEL: order.team}), "annotations", {**marks, WORKLOAD_ANNOTATION: order.workload})
     return {
         "apiVersion": order.manifest["apiVersion"],
         "kind": order.manifest["kind"],

@@ -101,14 +101,9 @@ def _looked_at(workload: Workload, placements: Sequence[Placement]) -> WorkloadS
     if conditions and all(condition == COMPLETE for condition in conditions):
         return WorkloadStep.COMPLETE
     lives = workload.phase in (WorkloadPhase.PLACED, WorkloadPhase.DEGRADED)
-    if lives and sum(placement.wanted for placement in placements) < _promised(workload):
+    if lives and sum(placement.wanted for placement in placements) < workload.assigned:
         return WorkloadStep.LOSE
     return None
-
-
-def _promised(workload: Workload) -> int:
-    """Replicas that a placed workload has somewhere; a degraded one is short already, and waits."""
-    return workload.spec.replicas if workload.phase is WorkloadPhase.PLACED else 0
 
 
 def _is_over(workload: Workload, placements: Sequence[Placement]) -> bool:

@@ -38,11 +38,30 @@ class Tools:
 
 @dataclass(slots=True)
 class Scheduler:
-    """The scheduler's memory between cycles: the image, and how often a workload's decision was dropped."""
+    """The scheduler's memory between cycles: the image, and how often a workload's decision was dropped.
+
+    What waits is looked at in a sweep, a batch a cycle, begun by whatever changed: *sweeping* is the id behind which
+    the next batch begins, None when all have been looked at since the last change.
+    """
 
     image: Image
     drops: dict[str, int] = field(default_factory=dict)
     conflicts: int = 0
+    sweeping: str | None = None
+    changed_again: bool = False
+
+    def note_change(self) -> None:
+        """Something changed that a waiting workload may want: sweep, and once more if a sweep is under way."""
+        if self.sweeping is None:
+            self.sweeping = ""
+        else:
+            self.changed_again = True
+
+    def swept(self, batch: Sequence[Workload]) -> None:
+        """A batch of those that wait was looked at."""
+        self.sweeping = batch[-1].id if len(batch) == WAITING_BATCH else None
+        if self.sweeping is None and self.changed_again:
+            self.sweeping, self.changed_again = "", False
 
 
 async def run_cycle(scheduler: Scheduler, tools: Tools) -> Done:
@@ -50,8 +69,10 @@ async def run_cycle(scheduler: Scheduler, tools: Tools) -> Done:
     async with tools.store.reader() as reader:
         changed = await scheduler.image.refresh(reader)
     await review(scheduler.image, tools.store, tools.clock, tools.hold_deadline_seconds)
+    if changed:
+        scheduler.note_change()
     async with tools.store.reader() as reader:
-        requests = await _requests(scheduler, reader, woken=changed)
+        requests = await _requests(scheduler, reader)
     alone = [request for request in requests if scheduler.drops.get(request.workload.id, 0) >= DROPS_BEFORE_LOCKS]
     together = [request for request in requests if scheduler.drops.get(request.workload.id, 0) < DROPS_BEFORE_LOCKS]
     done = await _decide(scheduler, tools, together) if together else Done()
@@ -61,9 +82,12 @@ async def run_cycle(scheduler: Scheduler, tools: Tools) -> Done:
     return done
 
 
-async def _requests(scheduler: Scheduler, reader: Reader, *, woken: bool) -> list[Request]:
+async def _requests(scheduler: Scheduler, reader: Reader) -> list[Request]:
     queued = await reader.queue(BATCH)
-    waiting = await reader.workloads_waiting(WAITING_BATCH) if woken else []
+    waiting: list[Workload] = []
+    if scheduler.sweeping is not None:
+        waiting = await reader.workloads_waiting(scheduler.sweeping, WAITING_BATCH)
+        scheduler.swept(waiting)
     workloads = {workload.id: workload for workload in (*queued, *waiting)}
     placements = await reader.placements_of(list(workloads))
     requests = {

@@ -463,8 +463,8 @@ async def test_4_4_versions_stand_on_the_object_and_never_on_the_pods():
         "federation.io/generation": "1",
         "federation.io/workload": "web",
     }
-    ours = {"federation.io/placement": "p1", "federation.io/revision": "1", "federation.io/team": "shop"}
-    assert metadata["labels"] == {"app": "web", **ours}
+    ours = {"federation.io/placement": "p1", "federation.io/revision": "1"}
+    assert metadata["labels"] == {"app": "web", "federation.io/team": "shop", **ours}
     assert template["labels"] == {"app": "web", **ours}
     assert "annotations" not in template
 
