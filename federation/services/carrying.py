@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from federation.domain.manifest import surge_of
 from federation.domain.placement import UNNAMED, Ask, AskKind, Placement
 from federation.domain.records import OutboxRow
 from federation.domain.resources import parse_needed
@@ -101,8 +102,13 @@ def _differs(spec: WorkloadSpec, before: Placement, allotment: Allotment) -> boo
 
 def _ask(spec: WorkloadSpec, placement: Placement, allotment: Allotment) -> Ask:
     request = request_of(spec.components[0])
-    version = placement.version + 1
-    return Ask(version, allotment.replicas, AskKind.WANTED, 0, allotment.surge, spec.revision, request)
+    version, surge = placement.version + 1, min(allotment.surge, _own_surge(spec, allotment.replicas))
+    return Ask(version, allotment.replicas, AskKind.WANTED, 0, surge, spec.revision, request)
+
+
+def _own_surge(spec: WorkloadSpec, replicas: int) -> int:
+    """How many pods the member would add by itself to *replicas* in a rollout; percentages are of one cluster's part."""
+    return surge_of(spec.manifest, replicas) if spec.manifest else 0
 
 
 def _ended(spec: WorkloadSpec, before: Placement | None, moment: Moment) -> tuple[Placement | None, OutboxRow | None]:
@@ -132,16 +138,22 @@ def _wanted(workload: Workload, placement: Placement, ask: Ask, moment: Moment) 
         "revision": ask.revision or spec.revision,
         "replicas": ask.replicas,
         "floorAtBound": ask.kind is AskKind.FLOOR,
-        "manifest": _manifest(spec, placement),
+        "manifest": _manifest(spec, placement, ask),
     }
     return _row(placement, ask.version, (WANTED, doc), moment)
 
 
-def _manifest(spec: WorkloadSpec, placement: Placement) -> dict[str, Any]:
+def _manifest(spec: WorkloadSpec, placement: Placement, ask: Ask) -> dict[str, Any]:
+    """The caller's manifest with what is the cluster's own: its share of a Job, no more surge than is claimed."""
     manifest = dict(spec.manifest or {})
-    if placement.completions is None:
-        return manifest
-    return {**manifest, "spec": {**manifest.get("spec", {}), "completions": placement.completions}}
+    own = dict(manifest.get("spec", {}))
+    if placement.completions is not None:
+        own["completions"] = placement.completions
+    if 0 < ask.surge < _own_surge(spec, ask.replicas):
+        strategy = own.get("strategy") or {}
+        rolling = {**(strategy.get("rollingUpdate") or {}), "maxSurge": ask.surge}
+        own["strategy"] = {**strategy, "type": "RollingUpdate", "rollingUpdate": rolling}
+    return {**manifest, "spec": own} if manifest else {}
 
 
 def _row(placement: Placement, version: int, order: tuple[str, dict[str, Any]], moment: Moment) -> OutboxRow:
