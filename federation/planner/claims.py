@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from federation.planner.estimate import Shape
-from federation.planner.filling import fill, tightest
+from federation.planner.filling import fill, fits_in, fits_of
 from federation.planner.member import Member, Request
 from federation.planner.nodes import Int64, Slots
 from federation.planner.pool import Pool
@@ -18,50 +18,45 @@ class Claims:
         self._pool = pool
         self._slots: list[Slots | list[int]] = []
         self._free: list[Int64] = []
-        self._room: list[tuple[Slots, Slots | list[int], Int64]] = []
-        self._charges: list[tuple[Slots | list[int], Request, Int64 | int]] = []
+        self._room: list[tuple[Slots, list[int], Int64]] = []
+        self._charges: list[tuple[list[int], Request, Int64]] = []
         self.raised: set[str] = set()
 
     def take(self, shape: Shape, wanted: Sequence[tuple[Member, int]]) -> list[dict[str, int]]:
         """Claim pods of a shape that is up to date, so many in each member; by node, what each took."""
+        counts = np.array([count for _, count in wanted], np.int64)
+        self.charge([member for member, _ in wanted], shape.request, counts)
         if len(wanted) == 1:
             return [self._take_one(shape, *wanted[0])]
-        slots: list[int] = []
-        counts: list[int] = []
-        holds: list[dict[str, int]] = []
-        for member, count in wanted:
-            block = shape.keys[member.start : member.end]
-            first = tightest(block, count)
-            if first >= 0:
-                slots.append(member.start + first)
-                counts.append(count)
-                holds.append({member.names[first]: count})
-            else:
-                offsets, takes = (column.tolist() for column in fill(block, count))
-                slots += [member.start + offset for offset in offsets]
-                counts += takes
-                holds.append(dict(zip([member.names[offset] for offset in offsets], takes, strict=True)))
-        self.put(np.array(slots, np.intp), shape.request, np.array(counts, np.int64))
-        self.charge([member for member, _ in wanted], shape.request, np.array([count for _, count in wanted], np.int64))
+        keys = shape.keys
+        firsts = [int(keys[member.start : member.start + len(member.names)].argmin()) for member, _ in wanted]
+        slots = np.array([member.start for member, _ in wanted], np.intp) + firsts
+        enough = fits_of(keys[slots]) >= counts
+        self.put(slots[enough], shape.request, counts[enough])
+        holds = [{member.names[first]: count} for (member, count), first in zip(wanted, firsts, strict=True)]
+        for index in (~enough).nonzero()[0].tolist():
+            holds[index] = self._take_several(shape, *wanted[index])
         return holds
 
     def _take_one(self, shape: Shape, member: Member, count: int) -> dict[str, int]:
-        """The same for one member, without a vector where one node suffices."""
+        """The same for one member, without vectors where one node suffices."""
         table, request = self._pool.table, shape.request
-        self._charges.append(([member.id], request, count))
-        self.raised.add(member.name)
         block = shape.keys[member.start : member.end]
-        first = tightest(block, count)
-        if first < 0:
-            offsets, counts = fill(block, count)
-            self.put(member.start + offsets, request, counts)
-            return dict(zip([member.names[offset] for offset in offsets], counts.tolist(), strict=True))
+        first = int(block.argmin())
+        if fits_in(int(block[first])) < count:
+            return self._take_several(shape, member, count)
         slot = member.start + first
         self._slots.append([slot])
         self._free.append(table.free[:, slot : slot + 1].copy())
         table.free[request.rows, slot] -= request.amounts * count
         table.journal.note(slot)
         return {member.names[first]: count}
+
+    def _take_several(self, shape: Shape, member: Member, count: int) -> dict[str, int]:
+        """Where no single node takes them all, one after the other."""
+        offsets, counts = fill(shape.keys[member.start : member.end], count)
+        self.put(member.start + offsets, shape.request, counts)
+        return dict(zip([member.names[offset] for offset in offsets.tolist()], counts.tolist(), strict=True))
 
     def put(self, slots: Slots, request: Request, counts: Int64) -> None:
         """Take *counts* pods of *request* from what is free at *slots*, each of which is named once."""
@@ -79,7 +74,7 @@ class Claims:
 
     def charge(self, members: Sequence[Member], request: Request, counts: Int64) -> None:
         """Take *counts* pods of *request* from what the sums of the clusters leave; done when someone looks."""
-        self._charges.append((np.array([member.id for member in members], np.intp), request, counts))
+        self._charges.append(([member.id for member in members], request, counts))
         self.raised.update([member.name for member in members])
 
     def book(self) -> None:
@@ -106,7 +101,10 @@ class Claims:
         if self._slots:
             slots = np.concatenate(self._slots[::-1])
             table.free[:, slots] = np.concatenate(self._free[::-1], axis=1)
-            table.journal.note(slots, len(slots))
+            touched = np.zeros(table.end, np.bool_)
+            touched[slots] = True
+            once = touched.nonzero()[0]
+            table.journal.note(once, len(once))
         for rows, ids, old in reversed(self._room):
             self._pool.room[rows, ids] = old
         self._slots, self._free, self._room, self._charges = [], [], [], []

@@ -29,10 +29,9 @@ def fits_of(keys: Keys) -> Keys:
     return (keys + _ONE) & _FITS
 
 
-def tightest(keys: Keys, count: int) -> int:
-    """The offset of the first node to be used if it takes *count* alone, else -1."""
-    first = int(keys.argmin())
-    return first if (int(keys[first]) + 1) & _ALL_FITS >= count else -1
+def fits_in(key: int) -> int:
+    """How many more one node takes."""
+    return (key + 1) & _ALL_FITS
 
 
 def fill(keys: Keys, count: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:

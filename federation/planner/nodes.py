@@ -1,8 +1,9 @@
 """The nodes of all clusters in columns: what is free on each, in blocks of one cluster, each block in order of name.
 
-*base* is allocatable less requested; *free* is *base* less what is held or laid there. Nodes that are not usable, and
-slots that no node fills, offer nothing. Who keeps something computed from the columns reads in *journal* which slots
-changed since, and starts again where *epoch* moved.
+*base* is allocatable less requested; *free* is *base* less what is held or laid there; *flat* is the same, one row after
+the other, since one index is faster than two. Nodes that are not usable, and slots that no node fills, offer nothing. Who
+keeps something computed from the columns reads in *journal* which slots changed since, and starts again where *epoch*
+moved.
 """
 
 from collections.abc import Sequence
@@ -63,6 +64,7 @@ class NodeTable:
         self.rows: dict[str, int] = {name: row for row, name in enumerate(_FIRST_COLUMNS)}
         self.base: Int64 = np.zeros((len(self.rows), 0), np.int64)
         self.free: Int64 = np.zeros((len(self.rows), 0), np.int64)
+        self.flat: Int64 = self.free.reshape(-1)
         self.kind: NDArray[np.int32] = np.zeros(0, np.int32)
         self.member: NDArray[np.int32] = np.zeros(0, np.int32)
         self.filled: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -72,11 +74,6 @@ class NodeTable:
         self.journal = Journal()
         self.offered: set[str] = set(self.rows)
         self._rare: dict[int, dict[str, int]] = {}
-
-    @property
-    def flat(self) -> Int64:
-        """*free*, one row after the other: a single index is faster than two."""
-        return self.free.reshape(-1)
 
     def row(self, name: str) -> int:
         """The row of a resource; made, from what the nodes said of it, when it is first asked for."""
@@ -88,6 +85,7 @@ class NodeTable:
                 column[0, slot] = amounts.pop(name, 0)
             self.base = np.concatenate((self.base, column))
             self.free = np.concatenate((self.free, column))
+            self.flat = self.free.reshape(-1)
         return row
 
     def reserve(self, count: int, member: int) -> int:
@@ -141,6 +139,7 @@ class NodeTable:
         more = capacity - len(self.member)
         self.base = np.concatenate((self.base, np.zeros((len(self.base), more), np.int64)), axis=1)
         self.free = np.concatenate((self.free, np.zeros((len(self.free), more), np.int64)), axis=1)
+        self.flat = self.free.reshape(-1)
         self.kind = np.concatenate((self.kind, np.zeros(more, np.int32)))
         self.member = np.concatenate((self.member, np.zeros(more, np.int32)))
         self.filled = np.concatenate((self.filled, np.zeros(more, np.bool_)))

@@ -79,7 +79,7 @@ class Explanations:
         shared, differing = basis
         bare = Bare(case.spec, case.columns, self._ages_of(case))
         if not (case.holders or case.shunned):
-            at = (differing | (counts != 0)).nonzero()[0].tolist()
+            at = np.logical_or(differing, counts, out=differing).nonzero()[0].tolist()
             return tuple(verdicts_of(bare, at, counts, self._with_full(case, shared, at, reasons)))
         at = self._differing(case, differing, counts)
         verdicts = verdicts_of(bare, at, counts, self._with_full(case, shared, at, reasons))
