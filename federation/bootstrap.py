@@ -22,7 +22,8 @@ from adapters.sql.schema import migrate, require_current
 from adapters.sql.store import SqlStore, open_store
 from adapters.system import SystemClock, Threads, Ulids
 from federation.api.app import make_app
-from federation.api.parts import ApiParts, ApiSettings, AuthSettings, Foreseen
+from federation.api.parts import ApiParts, ApiSettings, AuthSettings, Foreseen, Probe
+from federation.api.probes import make_probes_app
 from federation.api.server import Runner
 from federation.config import Settings
 from federation.domain.errors import Invalid, Unavailable
@@ -117,6 +118,10 @@ def listen(settings: Settings) -> socket.socket:
     host, port = settings.address
     if not settings.auth_issuer and host not in ("127.0.0.1", "localhost", "::1"):
         raise Invalid(f"LISTEN: without FEDERATION_AUTH_... only loopback is served, not {host}", "LISTEN")
+    return _bound(host, port)
+
+
+def _bound(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -125,14 +130,25 @@ def listen(settings: Settings) -> socket.socket:
 
 async def serve_api(hub: Hub, server: socket.socket, stop: asyncio.Event) -> None:
     """Serve the REST API until *stop*; what is being answered is finished."""
-    runner = Runner(make_app(api_parts(hub)))
+    _log.info("serving", address=f"http://{hub.settings.listen}")
+    await _served(make_app(api_parts(hub)), server, stop)
+
+
+async def _served(app: web.Application, server: socket.socket, stop: asyncio.Event) -> None:
+    runner = Runner(app)
     await runner.setup()
     try:
         await web.SockSite(runner, server).start()
-        _log.info("serving", address=f"http://{hub.settings.listen}")
         await stop.wait()
     finally:
         await runner.cleanup()
+
+
+def probe_loops(settings: Settings, checks: Mapping[str, Probe]) -> dict[str, Loop]:
+    """The loop that answers the probes of a role without an API; none where no address is set."""
+    if settings.probes_address is None:
+        return {}
+    return {"probes": partial(_served, make_probes_app(checks), _bound(*settings.probes_address))}
 
 
 def api_parts(hub: Hub) -> ApiParts:
@@ -150,8 +166,13 @@ def api_parts(hub: Hub) -> ApiParts:
         planner=_DryRun(foreseer),
         replayer=replay,
         settings=ApiSettings(auth=auth, silent_after_seconds=settings.silent_after_seconds),
-        health={"database": partial(_database_health, hub), "loops": partial(_loops_health, hub)},
+        health=hub_checks(hub),
     )
+
+
+def hub_checks(hub: Hub) -> dict[str, Probe]:
+    """What a hub's process is asked for readiness."""
+    return {"database": partial(_database_health, hub), "loops": partial(_loops_health, hub.health)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +207,8 @@ async def _database_health(hub: Hub) -> str:
     return ""
 
 
-async def _loops_health(hub: Hub) -> str:
-    return "; ".join(f"{worker}: {why}" for worker, why in sorted(hub.health.troubles.items()))
+async def _loops_health(health: Health) -> str:
+    return "; ".join(f"{worker}: {why}" for worker, why in sorted(health.troubles.items()))
 
 
 # Simulated members die with the process, so that nobody else can still be writing: their Lease need not be long.
@@ -251,10 +272,13 @@ async def agent(settings: Settings, stop: asyncio.Event) -> None:
         raise Invalid("say which cluster this agent is for: --cluster, or FEDERATION_CLUSTER", "CLUSTER")
     if not settings.kafka_bootstrap:
         raise Invalid("an agent needs the hub's Kafka: FEDERATION_KAFKA_BOOTSTRAP", "KAFKA_BOOTSTRAP")
+    health = Health()
+    probes = probe_loops(settings, {"loops": partial(_loops_health, health)})
     log = open_log(settings)
     gateway = kubernetes_gateway(settings, settings.context)
     try:
-        await supervise({"agent": agent_loop(settings, settings.cluster, gateway, log)}, stop, Health())
+        loops = {"agent": agent_loop(settings, settings.cluster, gateway, log), **probes}
+        await supervise(loops, stop, health)
     finally:
         await gateway.close()
         await log.close()
@@ -277,4 +301,4 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 async def work(settings: Settings, stop: asyncio.Event) -> None:
     """The hub's loops alone."""
     async with open_hub(settings) as hub:
-        await supervise(work_loops(hub), stop, hub.health)
+        await supervise({**work_loops(hub), **probe_loops(settings, hub_checks(hub))}, stop, hub.health)

@@ -19,6 +19,7 @@ class Settings:
     database_url: str = ""
     data_dir: Path = Path(".federation")
     listen: str = "127.0.0.1:8080"
+    probes_listen: str = ""
     kafka_bootstrap: str = ""
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_sasl_mechanism: str = "PLAIN"
@@ -54,10 +55,19 @@ class Settings:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to serve on."""
-        host, _, port = self.listen.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65_535:
-            raise Invalid(f"LISTEN: {self.listen!r} is not host:port", "LISTEN")
-        return host.strip("[]"), int(port)
+        return _address("LISTEN", self.listen)
+
+    @property
+    def probes_address(self) -> tuple[str, int] | None:
+        """Host and port for the probes of a role that serves no API; None where nobody asks."""
+        return _address("PROBES_LISTEN", self.probes_listen) if self.probes_listen else None
+
+
+def _address(name: str, value: str) -> tuple[str, int]:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise Invalid(f"{name}: {value!r} is not host:port", name)
+    return host.strip("[]"), int(port)
 
 
 def load(environment: Mapping[str, str] | None = None, path: str = "") -> Settings:

@@ -1,6 +1,7 @@
 """Whether the process lives, whether it can serve, and what it measures."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
@@ -19,11 +20,7 @@ async def get_livez(call: Call) -> web.Response:
 
 
 async def get_readyz(call: Call) -> web.Response:
-    probes = call.parts.health
-    found = await asyncio.gather(*(_probed(probe) for probe in probes.values()))
-    checks = {name: wrong or "ok" for name, wrong in zip(probes, found, strict=True)}
-    failing = any(found) or call.api.hub.closed
-    return json_response(Health(status="failing" if failing else "ok", checks=checks), 503 if failing else 200)
+    return await readiness(call.parts.health, closed=call.api.hub.closed)
 
 
 async def get_healthz(call: Call) -> web.Response:
@@ -31,6 +28,19 @@ async def get_healthz(call: Call) -> web.Response:
 
 
 async def get_metrics(call: Call) -> web.Response:
+    return await metrics()
+
+
+async def readiness(probes: Mapping[str, Probe], *, closed: bool = False) -> web.Response:
+    """What each part says of itself; 503 where one is not well, or all is *closed*."""
+    found = await asyncio.gather(*(_probed(probe) for probe in probes.values()))
+    checks = {name: wrong or "ok" for name, wrong in zip(probes, found, strict=True)}
+    failing = any(found) or closed
+    return json_response(Health(status="failing" if failing else "ok", checks=checks), 503 if failing else 200)
+
+
+async def metrics() -> web.Response:
+    """All that this process measures."""
     # Rendering walks all series; beside the loop it holds up nobody.
     text = await asyncio.to_thread(generate_latest, REGISTRY)
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
