@@ -127,7 +127,7 @@ class ApiServer:
         response: aiohttp.ClientResponse = await client.call_api(
             request.path,
             request.method,
-            query_params=list(request.query.items()),
+            query_params=list(self._query(request).items()),
             header_params={"Accept": request.accept, "Content-Type": request.content_type},
             body=request.body,
             auth_settings=["BearerToken"],
@@ -135,6 +135,13 @@ class ApiServer:
             _request_timeout=limits,
         )
         return response
+
+    def _query(self, request: Request) -> dict[str, str]:
+        """For a write the server is told the limit too, so that it does nothing after we have given up."""
+        if request.method == "GET":
+            return {**request.query}
+        limit = request.seconds or self.limits.request_seconds
+        return {**request.query, "timeout": f"{int(limit * 1000)}ms"}
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if 200 <= response.status < 300:
