@@ -10,7 +10,7 @@ from msgspec import Struct
 from federation.domain.cluster import Cluster, ClusterPhase, Node
 from federation.domain.events import Taint
 from federation.domain.member import PLACEMENT_LABEL
-from federation.domain.placement import Placement
+from federation.domain.placement import COMPLETE, Placement
 from federation.domain.records import Decision, Explanation, Parked, Verdict
 from federation.domain.resources import Amounts, format_amount, format_amounts
 from federation.domain.workload import Workload, WorkloadKind, WorkloadPhase
@@ -277,6 +277,8 @@ def _phase(placement: Placement) -> str:
         return "ending"
     if placement.seen.refused:
         return "refused"
+    if placement.finished:
+        return "completed" if placement.seen.condition == COMPLETE else "failed"
     return "running" if placement.bound or not placement.wanted else "ordered"
 
 
