@@ -1,30 +1,39 @@
 """Engines as this program needs them: one writer and BEGIN IMMEDIATE on SQLite, READ COMMITTED on PostgreSQL."""
 
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import event, make_url
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from federation.domain.errors import Invalid
+from federation.domain.errors import Invalid, Unavailable
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+
+PASSING: Final = frozenset({"08", "40", "53", "55", "57", "58"})
+"""Classes of errors that pass: connection, rollback (deadlock, serialisation), resources, locks, operator, system."""
 
 
 def make_engine(url: str, *, pool_size: int = 10, timeout_seconds: float = 30.0) -> AsyncEngine:
     """An engine for a database URL; the async driver is filled in where the URL names none."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise Invalid("DATABASE_URL cannot be read as a database URL", "DATABASE_URL") from error
+    except (ArgumentError, ValueError):
+        # Without its cause: that repeats the address, which may hold a password.
+        raise Invalid("DATABASE_URL cannot be read as a database URL", "DATABASE_URL") from None
     backend = parsed.get_backend_name()
-    if backend not in DRIVERS:
-        raise Invalid(f"DATABASE_URL: {backend!r} is neither sqlite nor postgresql", "DATABASE_URL")
-    full = parsed if "+" in parsed.drivername else parsed.set(drivername=DRIVERS[backend])
+    if parsed.drivername not in {backend, DRIVERS.get(backend)} or backend not in DRIVERS:
+        raise Invalid(f"DATABASE_URL: {parsed.drivername!r} is neither sqlite nor postgresql", "DATABASE_URL")
+    full = parsed.set(drivername=DRIVERS[backend])
     if backend == "sqlite":
         return _sqlite(create_async_engine(full, pool_size=pool_size, max_overflow=0, pool_timeout=timeout_seconds))
-    return create_async_engine(
-        full,
+    return _postgresql(full, pool_size, timeout_seconds)
+
+
+def _postgresql(url: URL, pool_size: int, timeout_seconds: float) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=timeout_seconds,
@@ -36,6 +45,15 @@ def make_engine(url: str, *, pool_size: int = 10, timeout_seconds: float = 30.0)
             "server_settings": {"idle_in_transaction_session_timeout": "60000", "jit": "off"},
         },
     )
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def _on_error(context: ExceptionContext) -> None:
+        error = context.original_exception
+        state = str(getattr(error, "sqlstate", None) or "")
+        if isinstance(error, TimeoutError) or state[:2] in PASSING:
+            raise Unavailable(f"the database could not do it now: {state or 'no answer in time'}") from error
+
+    return engine
 
 
 def _sqlite(engine: AsyncEngine) -> AsyncEngine:

@@ -4,6 +4,8 @@ News only hasten: whoever waits also looks again when its time is up, so that a 
 """
 
 import asyncio
+from contextlib import suppress
+from secrets import token_hex
 from typing import Any
 
 import asyncpg
@@ -23,6 +25,7 @@ class News:
         self._counts = dict.fromkeys(CHANNELS, 0)
         self._seen: dict[tuple[str, Any], int] = {}
         self._waiters: dict[str, set[asyncio.Future[None]]] = {channel: set() for channel in CHANNELS}
+        self._name = token_hex(8)
         self._listens = engine.dialect.name == "postgresql"
         self._task: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
@@ -34,8 +37,8 @@ class News:
     async def announce(self, connection: AsyncConnection, channels: set[str]) -> None:
         """Inside the transaction: other processes hear of it when it commits."""
         if self._listens and channels:
-            calls = ", ".join(f"pg_notify('federation_{channel}', '')" for channel in sorted(channels))
-            await connection.execute(text(f"SELECT {calls}"))
+            calls = ", ".join(f"pg_notify('federation_{channel}', :teller)" for channel in sorted(channels))
+            await connection.execute(text(f"SELECT {calls}"), {"teller": self._name})
 
     def tell(self, channels: set[str]) -> None:
         for channel in channels:
@@ -48,11 +51,11 @@ class News:
     async def wait(self, channel: str, seconds: float, who: str = "") -> bool:
         """True once there are news on *channel* since *who* (or the calling task) last waited."""
         caller = (channel, who or asyncio.current_task())
-        if self._seen.get(caller, self._counts[channel]) == self._counts[channel]:
+        seen = self._seen.get(caller, self._counts[channel])
+        if seen == self._counts[channel]:
             await self._wake(channel, seconds)
-        told = self._seen.get(caller, -1) != self._counts[channel]
         self._remember(caller)
-        return told
+        return seen != self._counts[channel]
 
     async def _wake(self, channel: str, seconds: float) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -75,23 +78,29 @@ class News:
                 await self._hear()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
                 _log.warning("news are not heard, polling goes on", error=str(error))
-            self.tell(set(CHANNELS))
-            await asyncio.wait([asyncio.ensure_future(self._stopped.wait())], timeout=1)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), timeout=1)
 
     async def _hear(self) -> None:
         url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         connection = await asyncpg.connect(url, timeout=10)
+        over = asyncio.Event()
+        connection.add_termination_listener(lambda _: over.set())
         try:
             for channel in CHANNELS:
                 await connection.add_listener(f"federation_{channel}", self._heard)
-            while not self._stopped.is_set():
+            self.tell(set(CHANNELS))
+            while not over.is_set():
                 await connection.execute("SELECT 1", timeout=10)
-                await asyncio.wait([asyncio.ensure_future(self._stopped.wait())], timeout=15)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), timeout=15)
         finally:
             await connection.close(timeout=5)
 
-    def _heard(self, _connection: Any, _pid: int, channel: str, _payload: str) -> None:
-        self.tell({channel.removeprefix("federation_")})
+    def _heard(self, _connection: Any, _pid: int, channel: str, teller: str) -> None:
+        """What this process committed itself was told at once."""
+        if teller != self._name:
+            self.tell({channel.removeprefix("federation_")})
 
     async def close(self) -> None:
         self._stopped.set()
