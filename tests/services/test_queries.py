@@ -17,6 +17,7 @@ from federation.services.views import (
     cluster_view,
     explanation_view,
     parked_view,
+    placement_view,
     pool_view,
     workload_view,
 )
@@ -196,8 +197,12 @@ def make_decision(**changes: Any) -> Decision:
 
 
 def test_a_job_that_has_come_to_its_end_says_so_in_each_cluster():
-    done = Placement(id="p1", workload="w1", team="shop", cluster="east", completions=3, seen=Seen(condition="Complete"))
-    failed = Placement(id="p2", workload="w1", team="shop", cluster="west", completions=3, seen=Seen(condition="Failed"))
+    done = Placement(
+        id="p1", workload="w1", team="shop", cluster="east", completions=3, seen=Seen(condition="Complete")
+    )
+    failed = Placement(
+        id="p2", workload="w1", team="shop", cluster="west", completions=3, seen=Seen(condition="Failed")
+    )
 
     shown = [placement_view(each, WorkloadKind.JOB).phase for each in (done, failed)]
 
