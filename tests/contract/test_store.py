@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from adapters.memory.store import MemoryDatabase, lost
 from adapters.sql.engine import make_engine
 from adapters.sql.schema import migrate
 from adapters.sql.store import SqlStore, open_store
@@ -55,6 +56,62 @@ class TestSqlite(StoreSuite):
             with pytest.raises(Exception, match=r"cannot store|datatype"):
                 async with store.transaction() as tx:
                     await tx.connection.execute(text(f"INSERT INTO partitions VALUES ('x', {value}, 0)"))
+
+
+class MemoryBase:
+    """The twin for virtual time."""
+
+    def __init__(self) -> None:
+        self.database = MemoryDatabase()
+
+    async def open(self, *, pool_size: int = 10) -> SqlStore:
+        return await self.database.open(pool_size=pool_size)
+
+    async def unreachable(self) -> SqlStore:
+        async def refuse(_owner: str) -> None:
+            raise lost("connection refused")
+
+        self.database.faults.connecting = refuse
+        return await self.database.open()
+
+
+class TestMemory(StoreSuite):
+    @pytest.fixture
+    async def base(self) -> AsyncIterator[MemoryBase]:
+        base = MemoryBase()
+        yield base
+        base.database.close()
+
+    async def test_a_commit_whose_answer_is_lost_has_its_effect(self, base: MemoryBase, store: SqlStore):
+        async def lose(_owner: str) -> None:
+            raise lost("the answer was lost")
+
+        base.database.faults.committed = lose
+        with pytest.raises(Unavailable):
+            await save(store, make_cluster("a"))
+
+        async with store.reader() as reader:
+            assert set(await reader.cluster_revisions()) == {"a"}
+
+    async def test_what_a_killed_process_had_begun_is_rolled_back_and_it_has_no_effect_again(
+        self, base: MemoryBase, store: SqlStore
+    ):
+        victim = await base.database.open(owner="victim")
+
+        async def die_at_work() -> None:
+            async with victim.transaction() as tx:
+                await tx.save_clusters([make_cluster("a")])
+                victim.kill()
+                await save(store, make_cluster("b"))
+
+        with pytest.raises(Unavailable):
+            await die_at_work()
+        with pytest.raises(Unavailable):
+            await save(victim, make_cluster("c"))
+
+        async with store.reader() as reader:
+            assert set(await reader.cluster_revisions()) == {"b"}
+        assert victim.committed().in_use == 0
 
 
 class TestPostgres(StoreSuite):
