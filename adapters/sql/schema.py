@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -13,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from adapters.sql.engine import make_engine
 from federation.domain.errors import Conflict
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+MIGRATION_LOCK: Final = 6_303_411
+MIGRATIONS: Final = Path(__file__).resolve().parents[2] / "migrations"
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -24,6 +26,9 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
+    if connection.dialect.name == "postgresql":
+        # Several replicas may start at once: one upgrades, the others find it done. SQLite has one writer anyhow.
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
     command.upgrade(_config(connection), revision)
 
 
