@@ -19,16 +19,17 @@ class Claims:
         self._slots: list[Slots | list[int]] = []
         self._free: list[Int64] = []
         self._room: list[tuple[Slots, list[int], Int64]] = []
-        self._charges: list[tuple[list[int], Request, Int64]] = []
+        self._charges: list[tuple[list[int], Request, Int64 | int]] = []
         self.raised: set[str] = set()
 
     def take(self, shape: Shape, wanted: Sequence[tuple[Member, int]]) -> list[dict[str, int]]:
         """Claim pods of a shape that is up to date, so many in each member; by node, what each took."""
-        counts = np.array([count for _, count in wanted], np.int64)
-        self.charge([member for member, _ in wanted], shape.request, counts)
         if len(wanted) == 1:
-            return [self._take_one(shape, *wanted[0])]
-        keys = shape.keys
+            ((member, count),) = wanted
+            self.charge([member], shape.request, count)
+            return [self._take_one(shape, member, count)]
+        counts, keys = np.array([count for _, count in wanted], np.int64), shape.keys
+        self.charge([member for member, _ in wanted], shape.request, counts)
         firsts = [int(keys[member.start : member.start + len(member.names)].argmin()) for member, _ in wanted]
         slots = np.array([member.start for member, _ in wanted], np.intp) + firsts
         enough = fits_of(keys[slots]) >= counts
@@ -72,7 +73,7 @@ class Claims:
             slots = member.start + np.array(list(counts), np.intp)
             self.put(slots, self._vector(amounts), np.array(list(counts.values()), np.int64))
 
-    def charge(self, members: Sequence[Member], request: Request, counts: Int64) -> None:
+    def charge(self, members: Sequence[Member], request: Request, counts: Int64 | int) -> None:
         """Take *counts* pods of *request* from what the sums of the clusters leave; done when someone looks."""
         self._charges.append(([member.id for member in members], request, counts))
         self.raised.update([member.name for member in members])
@@ -89,7 +90,7 @@ class Claims:
 
     def charge_amounts(self, member: Member, amounts: Mapping[str, int]) -> None:
         """Take *amounts* from what the sums of the cluster leave."""
-        self.charge([member], self._vector(amounts), np.ones(1, np.int64))
+        self.charge([member], self._vector(amounts), 1)
 
     def _vector(self, amounts: Mapping[str, int]) -> Request:
         rows = np.array([self._pool.row(name) for name in amounts], np.intp)

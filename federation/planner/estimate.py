@@ -5,7 +5,7 @@ node that the shape is admitted to, the least floor(free ÷ request) over the re
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,14 +17,15 @@ from federation.domain.resources import parse_needed
 from federation.domain.workload import Component, Toleration
 from federation.planner.filling import NONE, WASTEFUL, Keys, fits_of, keys_of
 from federation.planner.kinds import HOSTNAME, Kind
-from federation.planner.member import Request
+from federation.planner.member import Member, Request
 from federation.planner.nodes import Int64, Slots
 from federation.planner.pool import Pool
 from federation.planner.taints import untolerated
 
-_CHUNK: Final = 32_768
+_STRETCH: Final = 16_384
+_FEWEST_SHAPES: Final = 64
 _MOST_SHAPES: Final = 256
-_KEY_BUDGET: Final = 100_000_000
+_KEY_BUDGET: Final = 2**27
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,7 +116,7 @@ class Estimates:
         )
 
     def _make_room(self) -> None:
-        most = max(8, min(_MOST_SHAPES, _KEY_BUDGET // (self._pool.table.end + 1)))
+        most = max(_FEWEST_SHAPES, min(_MOST_SHAPES, _KEY_BUDGET // (self._pool.table.end + 1)))
         while len(self._shapes) > most:
             self._shapes.popitem(last=False)
 
@@ -136,14 +137,28 @@ class Estimates:
         shape.kinds_seen = len(kinds.log)
 
     def _compute(self, shape: Shape) -> None:
-        """The whole column, a stretch at a time so that it stays in the processor's cache."""
+        """The whole column, a few clusters at a time so that it stays in the processor's cache."""
         table = self._pool.table
-        shape.keys[table.end :] = NONE
-        shape.fits[:] = 0
-        for start in range(0, table.end, _CHUNK):
-            stretch = slice(start, min(start + _CHUNK, table.end))
+        shape.keys.fill(NONE)
+        shape.fits.fill(0)
+        for members, end in self._stretches():
+            first = members[0].start
+            stretch = slice(first, end)
             fits = self._entered(shape, stretch, _quotients(table.free, shape.request, stretch))
-            shape.fits += np.bincount(table.member[stretch], fits, len(shape.fits)).astype(np.int64)
+            starts = np.array([member.start - first for member in members], np.intp)
+            shape.fits[[member.id for member in members]] = np.add.reduceat(fits, starts)
+
+    def _stretches(self) -> Iterator[tuple[list[Member], int]]:
+        """Clusters whose blocks follow one another, with the slot after the last."""
+        placed = [member for member in self._pool.members.values() if member.capacity]
+        members: list[Member] = []
+        for member in sorted(placed, key=lambda member: member.start):
+            if members and member.start - members[0].start >= _STRETCH:
+                yield members, member.start
+                members = []
+            members.append(member)
+        if members:
+            yield members, self._pool.table.end
 
     def _correct(self, shape: Shape, changed: Slots) -> None:
         """Only the nodes that changed, each once."""

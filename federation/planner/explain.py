@@ -5,7 +5,7 @@ which it differs: those that it uses or used, and those where earlier decisions 
 bears what reached the divider, so that `recompute` comes to the same counts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -75,30 +75,33 @@ class Bare(Struct, frozen=True):
     ages: Sequence[float]
 
 
-def verdicts_of(bare: Bare, at: Sequence[int], counts: Int64, reasons: Mapping[str, str]) -> list[Verdict]:
+def verdicts_of(
+    bare: Bare, at: Sequence[int], counts: Int64, reasons: Mapping[str, str], full: Callable[[str], str] | None = None
+) -> list[Verdict]:
     """What is said of the candidates at the indices *at*: chosen, feasible, or of no use for want of room.
 
-    The score is the static weight, or whether the cluster holds the workload already.
+    The score is the static weight, or whether the cluster holds the workload already. *full* says why there is no room.
     """
     columns, ages, nothing = bare.columns, bare.ages, [0] * len(at)
-    names, texts = columns.names, _texts(columns, at, reasons)
+    names, groups = columns.names, columns.groups
+    texts = [reasons.get(names[i], "") for i in at] if reasons else [""] * len(at)
     spare = REFUSED if _divided_by_room(bare.spec) else FEASIBLE
     fits, wanted = columns.fits[at].tolist(), counts[at].tolist()
     before = columns.previous[at].tolist() if columns.holds else nothing
     scores = [AT_HOME if previous else 0 for previous in before] if columns.holds else nothing
     if bare.spec.rules.strategy is Strategy.STATIC:
         scores = columns.weights[at].tolist()
+    if full is not None and 0 in fits:
+        texts = [
+            text if text or room or prior else full(names[i])
+            for i, text, room, prior in zip(at, texts, fits, before, strict=True)
+        ]
+    if groups:
+        texts = [_joined(groups[i], text) for i, text in zip(at, texts, strict=True)]
     return [
         Verdict(names[i], CHOSEN if n else FEASIBLE if room or prior else spare, text, n, room, prior, score, ages[i])
         for i, text, n, room, prior, score in zip(at, texts, wanted, fits, before, scores, strict=True)
     ]
-
-
-def _texts(columns: Columns, at: Sequence[int], reasons: Mapping[str, str]) -> list[str]:
-    names, groups = columns.names, columns.groups
-    if groups:
-        return [_joined(groups[i], reasons.get(names[i], "")) for i in at]
-    return [reasons.get(names[i], "") for i in at] if reasons else [""] * len(at)
 
 
 def shunned_verdict(case: Case, name: str) -> Verdict:

@@ -29,6 +29,10 @@ def silent_too_long(spec: WorkloadSpec, cluster: Cluster, silent: bool) -> str |
     return "silent: takes nothing new until it is heard again" if silent else None
 
 
+def unadopted(spec: WorkloadSpec, cluster: Cluster, silent: bool) -> str | None:
+    return cluster.unadopted or None
+
+
 def stale(spec: WorkloadSpec, cluster: Cluster, silent: bool) -> str | None:
     return f"stale: {cluster.stale}" if cluster.stale else None
 
@@ -65,6 +69,7 @@ FILTERS: Final[tuple[Filter, ...]] = (
     not_ready,
     cordoned,
     silent_too_long,
+    unadopted,
     stale,
     without_agent,
     api_unknown,
@@ -77,6 +82,7 @@ _WORDS: Final[Mapping[Filter, str]] = {
     not_ready: "not ready",
     cordoned: "cordoned",
     silent_too_long: "silent",
+    unadopted: "not adopted",
     stale: "stale",
     without_agent: "no agent",
     api_unknown: "API unknown",

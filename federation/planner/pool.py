@@ -334,6 +334,7 @@ def _definition(cluster: Cluster, silent: bool) -> tuple[object, ...]:
         cluster.cordoned,
         silent,
         cluster.stale,
+        cluster.awaits,
         cluster.acts,
         cluster.labels,
         cluster.taints,

@@ -42,6 +42,10 @@ class Basis:
     estimate: Int64
     shortages: Mapping[str, tuple[str, str]]
 
+    def lacking(self, cluster: str) -> str:
+        """Why nothing more fits in a candidate."""
+        return self.shortages.get(cluster, _TAKEN)[1]
+
     @property
     def words(self) -> Counter[str]:
         """How many candidates are short, by what they lack."""
@@ -80,9 +84,9 @@ class Explanations:
         bare = Bare(case.spec, case.columns, self._ages_of(case))
         if not (case.holders or case.shunned):
             at = np.logical_or(differing, counts, out=differing).nonzero()[0].tolist()
-            return tuple(verdicts_of(bare, at, counts, self._with_full(case, shared, at, reasons)))
+            return tuple(verdicts_of(bare, at, counts, reasons, shared.lacking))
         at = self._differing(case, differing, counts)
-        verdicts = verdicts_of(bare, at, counts, self._with_full(case, shared, at, reasons))
+        verdicts = verdicts_of(bare, at, counts, reasons, shared.lacking)
         verdicts += [shunned_verdict(case, name) for name in case.shunned]
         verdicts += [gone_verdict(case, name, self._pool.members.get(name)) for name in case.gone]
         return tuple(sorted(verdicts, key=lambda verdict: verdict.cluster))
@@ -109,15 +113,6 @@ class Explanations:
             for at, name in enumerate(case.columns.names)
             if counts[at] or name in case.holders or name not in place or other[place[name]]
         ]
-
-    def _with_full(self, case: Case, basis: Basis, at: Sequence[int], reasons: Mapping[str, str]) -> Mapping[str, str]:
-        """*reasons*, and for those of the candidates that take no more, why."""
-        fits = case.columns.fits[at]
-        if not len(at) or fits.all():
-            return reasons
-        names = [case.columns.names[i] for i, room in zip(at, fits.tolist(), strict=True) if not room]
-        shortages = {name: basis.shortages.get(name, _TAKEN)[1] for name in names}
-        return {**shortages, **dict.fromkeys(case.holders, ""), **reasons}
 
     def _explain(self, case: Case) -> Basis:
         shortages = {}
