@@ -4,19 +4,20 @@ A fleet has many nodes and few kinds, so a selector is compared once a kind. The
 every node; it is left out of the kind where it says no more than the node's name does.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from federation.domain.cluster import Node
 from federation.domain.events import Taint
 from federation.planner.taints import REPELLING
 
 HOSTNAME: Final = "kubernetes.io/hostname"
+_NONE: Final[frozenset[str]] = frozenset()
 _COMMON: Final = frozenset({"cpu", "memory", "pods", "ephemeral-storage"})
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True, cache_hash=True):
     """*devices*: what the node offers beyond what every node does, hugepages and volumes apart."""
 
     labels: frozenset[tuple[str, str]]
@@ -72,13 +73,11 @@ class Kinds:
 def _kind(node: Node) -> Kind:
     labels = node.labels
     named_by_host = labels.get(HOSTNAME) == node.name
-    items = labels.items()
-    return Kind(
-        labels=frozenset(item for item in items if item[0] != HOSTNAME) if named_by_host else frozenset(items),
-        taints=node.taints,
-        devices=frozenset(name for name in node.allocatable if name not in _COMMON and _is_device(name)),
-        named_by_host=named_by_host,
-    )
+    if named_by_host:
+        labels = labels.copy()
+        del labels[HOSTNAME]
+    devices = [name for name in node.allocatable if name not in _COMMON and _is_device(name)]
+    return Kind(frozenset(labels.items()), node.taints, frozenset(devices) if devices else _NONE, named_by_host)
 
 
 def _is_device(name: str) -> bool:

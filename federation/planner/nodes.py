@@ -98,15 +98,13 @@ class NodeTable:
 
     def write(self, slots: Slots, nodes: Sequence[Node]) -> None:
         """What *nodes* offer now, at their slots; what is taken there stays taken."""
-        offers = [offer(node) for node in nodes]
+        offering = np.array([node.usable and not node.gone for node in nodes], np.int64)
         for name, row in self.rows.items():
-            amounts = np.array([amounts.pop(name, 0) for amounts in offers], np.int64)
-            if name == PODS:
-                amounts = np.minimum(amounts, MOST_FITS)
+            amounts = offering * _column(name, nodes)
             self.free[row, slots] += amounts - self.base[row, slots]
             self.base[row, slots] = amounts
-        for slot, node, rest in zip(slots.tolist(), nodes, offers, strict=True):
-            self._write_rare(slot, rest)
+        for slot, node in zip(slots.tolist(), nodes, strict=True):
+            self._write_rare(slot, node)
             self._write_kind(slot, node)
         self.journal.note(slots, len(slots))
 
@@ -144,11 +142,13 @@ class NodeTable:
         self.member = np.concatenate((self.member, np.zeros(more, np.int32)))
         self.filled = np.concatenate((self.filled, np.zeros(more, np.bool_)))
 
-    def _write_rare(self, slot: int, amounts: dict[str, int]) -> None:
-        if amounts:
-            self._rare[slot] = amounts
-            self.offered.update(amounts)
-        else:
+    def _write_rare(self, slot: int, node: Node) -> None:
+        """Keep what the node says of resources that have no row."""
+        rare = [name for name in (*node.allocatable, *node.requested) if name not in self.rows]
+        if rare and node.usable:
+            self._rare[slot] = {name: node.allocatable.get(name, 0) - node.requested.get(name, 0) for name in rare}
+            self.offered.update(rare)
+        elif self._rare:
             self._rare.pop(slot, None)
 
     def _write_kind(self, slot: int, node: Node) -> None:
@@ -159,14 +159,9 @@ class NodeTable:
         self.filled[slot] = True
 
 
-def offer(node: Node) -> dict[str, int]:
-    """Allocatable less requested, pod slots always among them; nothing where the node is not usable."""
-    if node.gone or not node.usable:
-        return {}
-    requested = node.requested
-    amounts = {name: amount - requested.get(name, 0) for name, amount in node.allocatable.items()}
-    if PODS not in amounts:
-        amounts[PODS] = DEFAULT_PODS - requested.get(PODS, 0)
-    for name, amount in requested.items():
-        amounts.setdefault(name, -amount)
-    return amounts
+def _column(name: str, nodes: Sequence[Node]) -> Int64:
+    """Allocatable less requested of one resource; where a node says nothing of pod slots it has as many as kubelets do."""
+    absent = DEFAULT_PODS if name == PODS else 0
+    offered = np.array([node.allocatable.get(name, absent) for node in nodes], np.int64)
+    left: Int64 = offered - np.array([node.requested.get(name, 0) for node in nodes], np.int64)
+    return np.minimum(left, MOST_FITS) if name == PODS else left

@@ -321,10 +321,7 @@ def _times(amounts: Int64, counts: Int64 | int) -> Int64:
 
 
 def _bound(node: Node) -> Bound:
-    flat: list[str | int] = []
-    for placement, revisions in node.bound.items():
-        flat += (placement, sum(revisions.values()))
-    return tuple(flat)
+    return tuple([part for name, revisions in node.bound.items() for part in (name, sum(revisions.values()))])
 
 
 def _definition(cluster: Cluster, silent: bool) -> tuple[object, ...]:
