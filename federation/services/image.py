@@ -48,7 +48,9 @@ class Image:
     async def _read_nodes(self, reader: Reader, positions: dict[str, int]) -> None:
         if positions == self.positions:
             return
-        async for chunk in reader.nodes_changed(self.positions):
+        # A source that begins anew counts from the start again: all of it is read.
+        after = {source: at for source, at in self.positions.items() if positions.get(source, -1) >= at}
+        async for chunk in reader.nodes_changed(after):
             by_cluster: dict[str, list[Node]] = {}
             for cluster, node in chunk:
                 by_cluster.setdefault(cluster, []).append(node)
