@@ -213,6 +213,9 @@ class Transaction(Protocol):
     async def forget_rows(self, cluster: str, done: int) -> None:
         """Confirmed rows go."""
 
+    async def drop_orders(self, generation: int) -> int:
+        """Rows of older generations go, those without a number included; returns how many went."""
+
     # callers
     async def add_workload(self, workload: Workload) -> None:
         """Raises Conflict when a workload of that team and name lives."""
@@ -277,6 +280,9 @@ class Reader(Protocol):
 
     async def workloads_waiting(self, after: str, limit: int) -> list[Workload]:
         """Those that wait or are short and are not in the queue, with ids behind *after*, by id."""
+
+    async def workloads_left_over(self, after: str, limit: int) -> list[str]:
+        """Ids, behind *after*, of workloads without living placements that are being deleted or count as placed."""
 
     async def decision(self, decision_id: str) -> tuple[Decision, Explanation] | None: ...
 

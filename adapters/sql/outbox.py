@@ -59,5 +59,9 @@ class OutboxVerbs:
         confirmed = outbox.c.cluster == cluster, outbox.c.number > 0, outbox.c.number <= done
         await self.connection.execute(delete(outbox).where(*confirmed))
 
+    async def drop_orders(self, generation: int) -> int:
+        gone = await self.connection.execute(delete(outbox).where(outbox.c.generation < generation))
+        return int(gone.rowcount)
+
     async def _rows(self, query: Any) -> list[OutboxRow]:
         return [codec.outbox_from(row) for row in await self.connection.execute(query)]

@@ -130,6 +130,14 @@ class SqlReader(ViewReads):
         behind = short, workloads.c.queued == 0, workloads.c.id > after
         return await self._workloads(select(workloads.c.doc).where(*behind).order_by(workloads.c.id), limit)
 
+    async def workloads_left_over(self, after: str, limit: int) -> list[str]:
+        phases = workloads.c.phase.in_(phase.value for phase in _HOLDING)
+        living = placements.c.workload == workloads.c.id, placements.c.released == 0
+        query = select(workloads.c.id).where(
+            phases, workloads.c.id > after, ~select(placements.c.id).where(*living).exists()
+        )
+        return list((await self.connection.execute(query.order_by(workloads.c.id).limit(limit))).scalars())
+
     async def decision(self, decision_id: str) -> tuple[Decision, Explanation] | None:
         query = (
             select(decisions.c.doc, explanations.c.doc.label("explained"))
@@ -159,6 +167,8 @@ class SqlReader(ViewReads):
         rows = await self.connection.execute(query.limit(limit))
         return [codec.workload_from(doc) for doc in rows.scalars()]
 
+
+_HOLDING = (WorkloadPhase.DELETING, WorkloadPhase.PLACED, WorkloadPhase.DEGRADED)
 
 _COUNTS = {
     "placements": select(func.count()).select_from(placements).where(placements.c.released == 0),

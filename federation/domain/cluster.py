@@ -76,12 +76,26 @@ class Unbound(Struct, frozen=True, array_like=True):
     count: int
 
 
+class Orphan(Struct, frozen=True, kw_only=True):
+    """A placement that a member runs and that a restored database does not know; *settled* once it may be judged."""
+
+    placement: str
+    workload: str = ""
+    team: str = ""
+    namespace: str = ""
+    name: str = ""
+    replicas: int = 0
+    settled: bool = False
+
+
 class Cluster(Struct, frozen=True, kw_only=True):
     """One cluster on record.
 
     *revision* moves with every commit that touches the cluster, *decisions* with every commit that raises claims in
     it, *definition* with what decides whether it may be chosen (labels, taints, APIs, cordon). *known*, *used* and
-    *held* are sums over usable nodes and over placements, in base units.
+    *held* are sums over usable nodes and over placements, in base units. *awaits* is the generation in which the
+    inventory has not been adopted yet (0: none); *orphans* what it showed that nobody decided, *more_orphans* how many
+    are not in that list.
     """
 
     name: str
@@ -108,6 +122,9 @@ class Cluster(Struct, frozen=True, kw_only=True):
     known: dict[str, int] = {}
     used: dict[str, int] = {}
     held: dict[str, int] = {}
+    awaits: int = 0
+    orphans: tuple[Orphan, ...] = ()
+    more_orphans: int = 0
 
     def after(self, step: ClusterStep) -> "Cluster":
         """The cluster once *step* has happened to it; whether it may be chosen changes with it."""
@@ -125,6 +142,11 @@ class Cluster(Struct, frozen=True, kw_only=True):
         if self.reception.missing:
             return f"{len(self.reception.missing)} listed objects were not seen"
         return ""
+
+    @property
+    def unadopted(self) -> str:
+        """Why nothing may be decided here after a restore; empty when it may (section 6)."""
+        return "restored: its inventory has not been adopted yet" if self.awaits else ""
 
     def silent(self, caught_up_ms: int, after_seconds: float) -> bool:
         """Whether nothing was heard for *after_seconds*, as of the last time the consumer stood at the end of the log."""

@@ -71,7 +71,8 @@ class Seen(Struct, frozen=True):
 class Placement(Struct, frozen=True, kw_only=True):
     """A placement on record. *bound* is the sum over the cluster's nodes; *holds* name nodes and sum to held.
 
-    *completions* is this cluster's share of a Job, divided once; None for what does not end by itself.
+    *completions* is this cluster's share of a Job, divided once; None for what does not end by itself. *adopted* is
+    the generation in which it was last adopted after a restore, *found* that what was found is not what was decided.
     """
 
     id: str
@@ -91,6 +92,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     held_since_ms: int = 0
     dispatched_ms: int = 0
     created_ms: int = 0
+    adopted: int = 0
+    found: bool = False
 
     @property
     def claim(self) -> int:
@@ -163,7 +166,8 @@ class Placement(Struct, frozen=True, kw_only=True):
 
     def asking(self, ask: Ask) -> "Placement":
         """The placement with one more version; the node names of its holds are the caller's to add."""
-        return replace(self, version=ask.version, asks=(*self.asks, ask), ended=ask.kind is AskKind.GONE)
+        ended = ask.kind is AskKind.GONE
+        return replace(self, version=ask.version, asks=(*self.asks, ask), ended=ended, found=False)
 
     def holding(self, holds: Mapping[str, int], now_ms: int, before: int) -> "Placement":
         """The placement with *holds* named beside those it has; *before* is how many it held until now (3.5)."""

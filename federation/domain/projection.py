@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from federation.domain.adoption import heard, with_orphan
 from federation.domain.cluster import NEVER, Cluster, ClusterPhase, ClusterStep, Node, Unbound
 from federation.domain.errors import Invalid
 from federation.domain.events import (
@@ -127,7 +128,8 @@ def _fold_cluster(step: Step) -> bool:
 
 def definition_of(cluster: Cluster) -> tuple[object, ...]:
     """What decides whether the cluster may be chosen (2.2)."""
-    return (cluster.phase, cluster.cordoned, cluster.kind, cluster.labels, cluster.taints, cluster.apis, cluster.acts)
+    labels, taints = cluster.labels, cluster.taints
+    return (cluster.phase, cluster.cordoned, cluster.kind, labels, taints, cluster.apis, cluster.acts, cluster.awaits)
 
 
 def _fold_node(step: Step) -> bool:
@@ -155,12 +157,14 @@ def _fold_placement(step: Step) -> bool:
     view, event = step.view, step.event
     placement = view.placements.get(event.placement)
     view.mark_told(f"placements/{event.placement}", step.place)
+    if placement is None and (view.cluster.awaits or view.cluster.orphans):
+        view.cluster = with_orphan(view.cluster, event)
     if placement is None or placement.cluster != view.cluster.name or step.place <= placement.stamp:
         return False
     if event.live or event.version:
         view.note_stray(placement, step.done)
     view.cluster = with_orders(view.cluster, event.generation, event.done)
-    observed = placement.observing(replace(event, done=step.done), step.now_ms)
+    observed = heard(view.cluster, placement, replace(event, done=step.done), step.now_ms)
     view.put_placement(replace(observed, stamp=step.place))
     return True
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from federation.domain.adoption import freed, heard, is_adopted, with_inventory
 from federation.domain.cluster import ClusterPhase, ClusterStep, Place
 from federation.domain.events import PlacementObserved, ResyncFinished
 from federation.domain.folding import ClusterFold, Step, with_orders
@@ -41,7 +42,20 @@ def fold_finished(step: Step) -> bool:
     missing = tuple(_not_seen(view, event, reception.started))
     cluster = with_orders(view.cluster, event.generation, event.done)
     view.cluster = replace(cluster, reception=resync_finished(cluster.reception, step.place, missing))
+    if cluster.awaits or cluster.orphans:
+        _take_stock(view, event, reception.resync_tries)
     return True
+
+
+def _take_stock(view: ClusterFold, event: ResyncFinished, tries: int) -> None:
+    """A cluster that awaits its inventory is free once all of it is adopted; until then it is asked for again."""
+    cluster = with_inventory(view.cluster, (each for each in event.placements if each not in view.placements))
+    counts = event.generation == cluster.awaits or not cluster.acts
+    if cluster.awaits and counts and is_adopted(cluster, view.placements.values()):
+        cluster = freed(cluster)
+    elif cluster.awaits:
+        cluster = replace(cluster, reception=replace(cluster.reception, resync_tries=tries))
+    view.cluster = cluster
 
 
 def _drop_unlisted(step: Step, started: Place) -> None:
@@ -53,8 +67,14 @@ def _drop_unlisted(step: Step, started: Place) -> None:
             view.bury(node, step.place, step.now_ms)
     for placement in list(view.placements.values()):
         if placement.stamp < started and placement.id not in listed_placements and not placement.released:
-            absent = PlacementObserved(cluster=event.cluster, placement=placement.id, gone=True, done=step.done)
-            view.put_placement(replace(placement.observing(absent, step.now_ms), stamp=step.place))
+            absent = PlacementObserved(
+                cluster=event.cluster,
+                placement=placement.id,
+                generation=event.generation,
+                gone=True,
+                done=step.done,
+            )
+            view.put_placement(replace(heard(view.cluster, placement, absent, step.now_ms), stamp=step.place))
 
 
 def _not_seen(view: ClusterFold, event: ResyncFinished, started: Place) -> Iterable[str]:

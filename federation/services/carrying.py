@@ -93,7 +93,7 @@ def _new(workload: Workload, cluster: str, moment: Moment) -> Placement:
 
 
 def _differs(spec: WorkloadSpec, before: Placement, allotment: Allotment) -> bool:
-    if before.ended or not before.asks:
+    if before.ended or before.found or not before.asks:
         return True
     last = before.asks[-1]
     asked = (last.replicas, last.revision, last.requests)

@@ -145,6 +145,9 @@ def _summed(
 
 def _refused(locked: Locked, change: Change, basis: Basis) -> str:
     """Why the change may not be committed: a guard that moved (2.2), or an excess that it would leave (2.3)."""
+    for name in sorted(change.clusters):
+        if locked.clusters[name].unadopted:
+            return f"{name} takes no orders: {locked.clusters[name].unadopted}"
     for name in sorted(change.raised):
         cluster = locked.clusters[name]
         if basis.guards.get(name) != (cluster.definition, cluster.decisions - (name in locked.raised)):

@@ -114,7 +114,7 @@ async def ask_for_resyncs(store: Store, clock: Clock) -> int:
 
 
 def _is_due(cluster: Cluster, now_ms: int) -> bool:
-    if not cluster.stale or cluster.phase is ClusterPhase.LEFT:
+    if not (cluster.stale or cluster.awaits) or cluster.phase is ClusterPhase.LEFT:
         return False
     reception = cluster.reception
     wait_ms = min(1_000 * 2 ** min(reception.resync_tries, 10), LONGEST_BACK_OFF_MS)
@@ -127,13 +127,14 @@ async def _ask(transaction: Transaction, name: str, now_ms: int) -> int:
     cluster = (await transaction.lock_clusters([name])).get(name)
     if cluster is None or not _is_due(cluster, now_ms):
         return 0
-    pending = [row for row in await transaction.rows_after(name, cluster.done, REPEAT_LIMIT) if row.type == RESYNC_TYPE]
+    done = cluster.done if cluster.generation == await transaction.generation() else 0
+    pending = [row for row in await transaction.rows_after(name, done, REPEAT_LIMIT) if row.type == RESYNC_TYPE]
     if len(pending) >= PENDING_RESYNCS:
         return 0
     reception = replace(
         cluster.reception, resync_asked_ms=now_ms, resync_tries=min(cluster.reception.resync_tries + 1, 30)
     )
     await transaction.save_clusters([replace(cluster, reception=reception, revision=cluster.revision + 1)])
-    doc = {"reason": cluster.stale}
+    doc = {"reason": cluster.unadopted or cluster.stale}
     await transaction.enqueue([OutboxRow(cluster=name, type=RESYNC_TYPE, doc=doc, created_ms=now_ms)])
     return 1

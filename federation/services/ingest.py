@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from federation.domain.adoption import awaiting
 from federation.domain.cloudevents import (
     MAX_SERIAL,
     cluster_of,
@@ -18,7 +19,7 @@ from federation.domain.cloudevents import (
     readable_stamp,
     topic_allows,
 )
-from federation.domain.cluster import ClusterPhase
+from federation.domain.cluster import Cluster, ClusterPhase
 from federation.domain.errors import Invalid
 from federation.domain.events import (
     ActionFinished,
@@ -27,6 +28,7 @@ from federation.domain.events import (
     NodeGone,
     NodeObserved,
     PlacementObserved,
+    ResyncFinished,
     Stamp,
 )
 from federation.domain.folding import ClusterFold
@@ -36,6 +38,7 @@ from federation.domain.records import OutboxRow, Parked
 from federation.ports import Record, Store, Transaction
 
 MAX_PARKED_VALUE = 1_048_576
+FIRST_GENERATION = 1
 
 
 @dataclass(slots=True)
@@ -132,7 +135,7 @@ async def load(transaction: Transaction, incoming: Sequence[Incoming]) -> dict[s
     await transaction.add_clusters([item.cluster for item in incoming if item.event is not None])
     clusters = await transaction.lock_clusters(names)
     generation = await transaction.generation()
-    folds = {name: ClusterFold(cluster, generation=generation) for name, cluster in clusters.items()}
+    folds = {name: ClusterFold(_met(cluster, generation), generation=generation) for name, cluster in clusters.items()}
     whole = {item.cluster for item in incoming if item.event is not None and needs_everything(item.event)}
     for name in sorted(whole & folds.keys()):
         folds[name].nodes = await transaction.node_places(name)
@@ -146,10 +149,22 @@ async def load(transaction: Transaction, incoming: Sequence[Incoming]) -> dict[s
     return folds
 
 
+def _met(cluster: Cluster, generation: int) -> Cluster:
+    """A cluster of which a restored database hears for the first time may run what was decided since the backup."""
+    is_new = not cluster.revision and not cluster.awaits
+    return awaiting(cluster, generation) if is_new and generation > FIRST_GENERATION else cluster
+
+
 async def _load_placements(
     transaction: Transaction, folds: Mapping[str, ClusterFold], events: Iterable[tuple[str, Event]]
 ) -> None:
     wanted = {placement for _, event in events for placement in _placements_named(event)}
+    wanted |= {
+        placement
+        for cluster, event in events
+        if isinstance(event, ResyncFinished) and folds[cluster].cluster.awaits
+        for placement in event.placements
+    }
     wanted |= {placement for view in folds.values() for node in view.nodes.values() for placement in node.bound}
     known = {placement for view in folds.values() for placement in view.placements}
     for placement in (await transaction.placements(sorted(wanted - known))).values():
@@ -250,7 +265,7 @@ def _unwanted(view: ClusterFold, now_ms: int) -> Iterable[OutboxRow]:
     """What is seen of an ended placement is answered by `unwanted` at a higher version (4.3)."""
     for stray in sorted(view.strays):
         placement = view.placements[stray]
-        version = placement.version + 1
+        version = max(placement.version, placement.seen.version) + 1
         view.placements[stray] = replace(placement, version=version, asks=(Ask(version, 0, AskKind.GONE),))
         view.changed_placements.add(stray)
         yield OutboxRow(

@@ -148,11 +148,19 @@ class OrderCarrier:
         self._running += 1
         try:
             outcome = await self._outcome(order)
+            if order.generation < self._book.newest:
+                self._read_again(placement_of(order))
         finally:
             self._running -= 1
         if outcome is not None:
             self._book.end(order, outcome)
         self._more.set()
+
+    def _read_again(self, placement: str) -> None:
+        """What an order did that a newer generation has made void belongs into the inventory, be the cache behind."""
+        if placement:
+            self._state.tracked.add(placement)
+            self._state.forced.add(placement)
 
     async def _outcome(self, order: Order) -> Outcome | None:
         """How *order* ended; None where an order of a newer generation has made it void."""

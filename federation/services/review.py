@@ -36,6 +36,8 @@ class Judge:
         """Whether *placement* is to be withdrawn."""
         if _kept(workload, placement) or not placement.asks or not placement.asks[-1].order:
             return False
+        if cluster is not None and cluster.awaits:
+            return False
         return placement.emptied or _is_refused(placement) or self.is_overdue(placement, cluster)
 
     def is_overdue(self, placement: Placement, cluster: Cluster | None) -> bool:
@@ -62,7 +64,7 @@ async def review(image: Image, store: Store, clock: Clock, deadline_seconds: flo
     for workload in workloads:
         found = placements[workload.id]
         late = any(judge.condemns(workload, each, image.clusters.get(each.cluster)) for each in found)
-        if late or _looked_at(workload, found) is not None or _is_over(workload, found):
+        if late or _was_found(workload, found) or _looked_at(workload, found) is not None or _is_over(workload, found):
             await _settle(store, workload.id, judge)
 
 
@@ -106,6 +108,13 @@ def _looked_at(workload: Workload, placements: Sequence[Placement]) -> WorkloadS
     return None
 
 
+def _was_found(workload: Workload, placements: Sequence[Placement]) -> bool:
+    """Whether a restore has adopted what is not what was decided: it is planned again (section 6)."""
+    if workload.phase in ENDED_PHASES or workload.queued:
+        return False
+    return any(placement.found for placement in placements)
+
+
 def _is_over(workload: Workload, placements: Sequence[Placement]) -> bool:
     return workload.phase is WorkloadPhase.DELETING and not placements and workload.decided == workload.version
 
@@ -124,6 +133,8 @@ async def _settle(store: Store, workload_id: str, judge: Judge) -> None:
             await transaction.remove_workloads([workload_id])
             return
         after = _stepped(workload, placements, judge.now_ms)
+        if _was_found(after, placements):
+            after = replace(after, wake="restored: its members run what was not decided", changed_ms=judge.now_ms)
         for placement in placements:
             if judge.condemns(after, placement, clusters[placement.cluster]):
                 after = await _withdraw(transaction, (after, placement), clusters, judge.now_ms)

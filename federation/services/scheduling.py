@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from federation.domain.placement import Placement
 from federation.domain.records import Cycle
 from federation.domain.workload import Workload, WorkloadPhase
 from federation.planner.cycle import could_fit, plan_workloads
@@ -21,6 +22,8 @@ from federation.services.review import review
 
 BATCH: Final = 500
 WAITING_BATCH: Final = 200
+MOST_UNADOPTED: Final = 5_000
+LEFTOVERS: Final = 5_000
 DROPS_BEFORE_LOCKS: Final = 2
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +44,8 @@ class Scheduler:
     """The scheduler's memory between cycles: the image, and how often a workload's decision was dropped.
 
     What waits is looked at in a sweep, a batch a cycle, begun by whatever changed: *sweeping* is the id behind which
-    the next batch begins, None when all have been looked at since the last change.
+    the next batch begins, None when all have been looked at since the last change. *unadopted* is how many of the queue
+    wait for a cluster's inventory; *started* that what changed while no scheduler ran has been looked up.
     """
 
     image: Image
@@ -49,6 +53,8 @@ class Scheduler:
     conflicts: int = 0
     sweeping: str | None = None
     changed_again: bool = False
+    unadopted: int = 0
+    started: bool = False
 
     def note_change(self) -> None:
         """Something changed that a waiting workload may want: sweep, and once more if a sweep is under way."""
@@ -68,6 +74,8 @@ async def run_cycle(scheduler: Scheduler, tools: Tools) -> Done:
     """Decide what is queued, and what waits and could now fit."""
     async with tools.store.reader() as reader:
         changed = await scheduler.image.refresh(reader)
+        if not scheduler.started:
+            await _look_up_leftovers(scheduler, reader)
     await review(scheduler.image, tools.store, tools.clock, tools.hold_deadline_seconds)
     if changed:
         scheduler.note_change()
@@ -82,21 +90,41 @@ async def run_cycle(scheduler: Scheduler, tools: Tools) -> Done:
     return done
 
 
+async def _look_up_leftovers(scheduler: Scheduler, reader: Reader) -> None:
+    """Workloads whose last placements ended while no scheduler ran: nothing of them will be touched again."""
+    after, found = "", [""]
+    while found:
+        found = await reader.workloads_left_over(after, LEFTOVERS)
+        scheduler.image.touched.update(found)
+        after = found[-1] if found else after
+    scheduler.started = True
+
+
 async def _requests(scheduler: Scheduler, reader: Reader) -> list[Request]:
-    queued = await reader.queue(BATCH)
+    queued = await reader.queue(BATCH + min(scheduler.unadopted, MOST_UNADOPTED))
     waiting: list[Workload] = []
     if scheduler.sweeping is not None:
         waiting = await reader.workloads_waiting(scheduler.sweeping, WAITING_BATCH)
         scheduler.swept(waiting)
     workloads = {workload.id: workload for workload in (*queued, *waiting)}
     placements = await reader.placements_of(list(workloads))
+    unadopted = {key for key in workloads if _is_unadopted(scheduler.image, placements[key])}
+    scheduler.unadopted = len(unadopted)
     requests = {
         workload.id: Request(workload=workload, placements=tuple(placements[workload.id]))
         for workload in workloads.values()
+        if workload.id not in unadopted
     }
     pool = scheduler.image.pool
-    roused = {workload.id for workload in waiting if could_fit(pool, requests[workload.id])}
-    return [requests[key] for key in dict.fromkeys([*(w.id for w in queued), *sorted(roused)])]
+    roused = {each.id for each in waiting if each.id in requests and could_fit(pool, requests[each.id])}
+    asked = [each.id for each in queued if each.id in requests]
+    return [requests[key] for key in dict.fromkeys([*asked, *sorted(roused)])]
+
+
+def _is_unadopted(image: Image, placements: Sequence[Placement]) -> bool:
+    """Whether the workload has replicas of which it is not known what a restore has left: it is planned after that."""
+    clusters = (image.clusters.get(placement.cluster) for placement in placements)
+    return any(cluster is not None and cluster.awaits for cluster in clusters)
 
 
 async def _decide(scheduler: Scheduler, tools: Tools, requests: Sequence[Request]) -> Done:
