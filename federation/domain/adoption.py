@@ -10,7 +10,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from federation.domain.cluster import Cluster, Orphan
-from federation.domain.errors import Invalid
 from federation.domain.events import PlacementObserved
 from federation.domain.placement import UNNAMED, Ask, AskKind, Placement
 from federation.domain.resources import InvalidAmounts, parse_needed
@@ -83,12 +82,16 @@ def _standing(placement: Placement, event: PlacementObserved) -> Ask:
     surges = [ask.surge for ask in placement.asks if ask.revision == event.revision]
     rolled_out = event.updated >= event.desired and event.live <= event.desired
     surge = 0 if rolled_out else max(event.live - event.desired, *surges, 0)
-    try:
-        requests = parse_needed(event.requests)
-    except InvalidAmounts as error:
-        raise Invalid(f"placement {event.placement}: {error}") from error
-    requests = requests or placement.request
+    requests = _requests(event) or placement.request
     return Ask(event.version, event.desired, AskKind.WANTED, ADOPTED_ORDER, surge, event.revision, requests)
+
+
+def _requests(event: PlacementObserved) -> dict[str, int]:
+    """What one replica takes; nothing where it cannot be read: what was decided then says it."""
+    try:
+        return parse_needed(event.requests)
+    except InvalidAmounts:
+        return {}
 
 
 def _differs(placement: Placement, event: PlacementObserved) -> bool:
