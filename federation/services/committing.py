@@ -15,7 +15,7 @@ from federation.domain.folding import with_change
 from federation.domain.placement import Placement
 from federation.domain.records import Cycle, Decision, OutboxRow
 from federation.domain.workload import ENDED_PHASES, Workload, WorkloadPhase, WorkloadStep
-from federation.planner.plan import Outcome, Plan
+from federation.planner.plan import WAITING, Outcome, Plan
 from federation.ports import Ids, Transaction
 from federation.services.carrying import Moment, carried, with_completions
 
@@ -105,7 +105,9 @@ def _worked_out(locked: Locked, outcome: Outcome, moment: Moment) -> Change:
     before = {placement.cluster: placement for placement in locked.placements[workload.id]}
     after: dict[str, Placement] = {}
     orders = []
-    for allotment in outcome.allotments:
+    # What waits stays as it is: it is not even given the spec that does not fit, only what the world took ends.
+    stays = outcome.status == WAITING
+    for allotment in (each for each in outcome.allotments if not (stays and each.replicas)):
         placement, order = carried(workload, before.get(allotment.cluster), allotment, moment)
         if placement is not None:
             after[allotment.cluster] = placement
