@@ -18,6 +18,14 @@ from federation.planner.plan import Request
 from federation.planner.pool import Pool
 
 
+class Part(Struct, frozen=True):
+    """One component of the workload: so many pods of one shape."""
+
+    name: str
+    replicas: int
+    shape: Shape
+
+
 class Case(Struct, kw_only=True):
     """*holders*: the placement that runs in each cluster; *kept*: those of them that take nothing new, with the reason.
 
@@ -27,7 +35,7 @@ class Case(Struct, kw_only=True):
 
     request: Request
     total: int
-    shape: Shape
+    parts: tuple[Part, ...]
     constraints: Constraints
     now_ms: int
     holders: dict[str, Placement] = {}
@@ -37,6 +45,27 @@ class Case(Struct, kw_only=True):
     members: tuple[Member, ...] = ()
     columns: Columns
     estimate: Int64
+
+    @property
+    def key(self) -> bytes:
+        """What tells the pods of this workload from those of others."""
+        if len(self.parts) == 1:
+            return self.shape.key
+        return b"|".join([b"%d" % part.replicas + part.shape.key for part in self.parts])
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the first component, which mostly is the only one."""
+        return self.parts[0].shape
+
+    @property
+    def living(self) -> list[Placement]:
+        """The placements that have not ended."""
+        return [placement for placement in self.request.placements if not (placement.ended or placement.released)]
+
+    def held_in(self, cluster: str) -> int:
+        """Replicas that the last decision wanted there, of all components."""
+        return sum(placement.wanted for placement in self.living if placement.cluster == cluster)
 
     @property
     def spec(self) -> WorkloadSpec:
@@ -49,13 +78,15 @@ class Case(Struct, kw_only=True):
         return self.columns.names.index(name)
 
 
-def open_case(request: Request, shape: Shape, constraints: Constraints, estimate: Int64, now_ms: int) -> Case:
+def open_case(
+    request: Request, parts: tuple[Part, ...], constraints: Constraints, estimate: Int64, now_ms: int
+) -> Case:
     """The case as it is for whoever holds nothing and avoids no cluster."""
     workload = request.workload
     return Case(
         request=request,
         total=0 if workload.phase is WorkloadPhase.DELETING else workload.spec.replicas,
-        shape=shape,
+        parts=parts,
         constraints=constraints,
         now_ms=now_ms,
         members=constraints.members,
@@ -73,9 +104,7 @@ def open_case(request: Request, shape: Shape, constraints: Constraints, estimate
 
 def enter_history(case: Case, pool: Pool, estimates: Estimates) -> None:
     """What the workload holds and what it avoids. What a holder claims beyond its replicas counts as room there."""
-    for placement in case.request.placements:
-        if not placement.ended and not placement.released:
-            case.holders[placement.cluster] = placement
+    case.holders = {placement.cluster: placement for placement in case.living}
     _sort_holders(case, pool)
     _shun(case)
     staying = case.holders.keys() - case.gone.keys()
@@ -148,6 +177,6 @@ def _gather(case: Case, pool: Pool, estimates: Estimates) -> None:
 def _add_holders(case: Case, staying: Iterable[str]) -> None:
     fits, previous = case.columns.fits, case.columns.previous
     for name in staying:
-        at, placement = case.index(name), case.holders[name]
-        previous[at] = placement.wanted
-        fits[at] = 0 if name in case.kept else fits[at] + max(0, placement.claim - placement.wanted)
+        at, wanted = case.index(name), case.held_in(name)
+        previous[at] = wanted
+        fits[at] = 0 if name in case.kept else fits[at] + max(0, case.holders[name].claim - wanted)

@@ -96,16 +96,22 @@ class Claims:
         rows = np.array([self._pool.row(name) for name in amounts], np.intp)
         return Request(rows, np.array(list(amounts.values()), np.int64))
 
-    def undo(self) -> None:
+    def mark(self) -> tuple[int, int]:
+        """Where to return to by `undo`; everything charged so far is entered first."""
+        self.book()
+        return len(self._slots), len(self._room)
+
+    def undo(self, mark: tuple[int, int] = (0, 0)) -> None:
         """The pool as it was. Of several old values of one column the first is the one to return to."""
-        table = self._pool.table
-        if self._slots:
-            slots = np.concatenate(self._slots[::-1])
-            table.free[:, slots] = np.concatenate(self._free[::-1], axis=1)
+        table, (slots_kept, rooms_kept) = self._pool.table, mark
+        if len(self._slots) > slots_kept:
+            slots = np.concatenate(self._slots[slots_kept:][::-1])
+            table.free[:, slots] = np.concatenate(self._free[slots_kept:][::-1], axis=1)
             touched = np.zeros(table.end, np.bool_)
             touched[slots] = True
             once = touched.nonzero()[0]
             table.journal.note(once, len(once))
-        for rows, ids, old in reversed(self._room):
+        for rows, ids, old in reversed(self._room[rooms_kept:]):
             self._pool.room[rows, ids] = old
-        self._slots, self._free, self._room, self._charges = [], [], [], []
+        self._charges.clear()
+        del self._slots[slots_kept:], self._free[slots_kept:], self._room[rooms_kept:]

@@ -48,7 +48,7 @@ def divide(spec: WorkloadSpec, total: int, columns: Columns) -> Division:
     """How many replicas each candidate is to have of *total* (of each copy, where copies are made)."""
     if total == 0:
         return Division(counts=np.zeros_like(columns.previous))
-    if spec.single:
+    if spec.single or len(spec.components) > 1:
         return _in_one(spec, total, columns)
     if spec.rules.strategy is Strategy.DUPLICATED:
         return _duplicated(spec, total, columns)
@@ -62,7 +62,7 @@ def divide(spec: WorkloadSpec, total: int, columns: Columns) -> Division:
 def least_of_use(spec: WorkloadSpec, total: int) -> int:
     """The fewest replicas that the workload may be given of *total*."""
     partial = spec.rules.partial
-    if partial == "never":
+    if partial == "never" or len(spec.components) > 1:
         return total
     return 1 if partial == "allow" else min(total, int(partial.removeprefix("min ")))
 

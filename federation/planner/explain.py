@@ -22,6 +22,7 @@ from federation.planner.plan import CHOSEN, FEASIBLE, REFUSED
 
 AT_HOME: Final = 100
 ROLLOUT_WAITS: Final = "rollout waits"
+SET_WAITS: Final = "the set waits"
 DELETED: Final = "the workload is deleted"
 _SAFE: Final = "/.-_"
 
@@ -36,7 +37,7 @@ def recompute(spec: WorkloadSpec, verdicts: Iterable[Verdict]) -> dict[str, int]
     """The replicas of each cluster, divided again from the columns that *verdicts* hold."""
     ordered = sorted(verdicts, key=lambda verdict: verdict.cluster)
     before = {verdict.cluster: verdict.previous for verdict in ordered if verdict.previous}
-    if any(verdict.reason.startswith(ROLLOUT_WAITS) for verdict in ordered):
+    if any(verdict.reason.startswith((ROLLOUT_WAITS, SET_WAITS)) for verdict in ordered):
         return before
     if any(verdict.reason == DELETED for verdict in ordered):
         return {}
@@ -113,11 +114,10 @@ def shunned_verdict(case: Case, name: str) -> Verdict:
 
 def gone_verdict(case: Case, name: str, member: Member | None) -> Verdict:
     """What the decision says of a cluster where its replicas cannot stay; while it waits they do all the same."""
-    placement = case.holders[name]
-    left = member is None or member.has_left
-    reason = case.gone[name] + (f"; {placement.wanted} replicas were there" if left else "")
+    held, left = case.held_in(name), member is None or member.has_left
+    reason = case.gone[name] + (f"; {held} replicas were there" if left else "")
     age = age_seconds(member, case.now_ms) if member is not None else 0.0
-    return Verdict(name, REFUSED, reason, 0, 0, 0 if left else placement.wanted, 0, age)
+    return Verdict(name, REFUSED, reason, 0, 0, 0 if left else held, 0, age)
 
 
 def age_seconds(member: Member, now_ms: int) -> float:
@@ -127,7 +127,7 @@ def age_seconds(member: Member, now_ms: int) -> float:
 
 def _divided_by_room(spec: WorkloadSpec) -> bool:
     """Whether a cluster without room is as good as none; copies and static shares do not look at room."""
-    return spec.single or spec.rules.strategy in (Strategy.DYNAMIC, Strategy.AGGREGATED)
+    return spec.single or len(spec.components) > 1 or spec.rules.strategy in (Strategy.DYNAMIC, Strategy.AGGREGATED)
 
 
 def _columns(candidates: Sequence[Verdict]) -> Columns:

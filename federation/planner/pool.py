@@ -308,9 +308,16 @@ class Pool:
         cluster, free = member.cluster, self.table.free[:, member.start : member.end]
         known, used, held = cluster.known, cluster.used, cluster.held
         room = [known.get(name, 0) - used.get(name, 0) - held.get(name, 0) for name in self.table.rows]
-        room[self.table.rows[PODS]] = _UNLIMITED
+        room[self.table.rows[PODS]] = _slots_left(cluster)
         self.room[:, member.id] = [max(-_UNLIMITED, min(left, _UNLIMITED)) for left in room]
         self.tight[member.id] = bool((np.maximum(free, 0).sum(axis=1) > self.room[:, member.id]).any())
+
+
+def _slots_left(cluster: Cluster) -> int:
+    """Pod slots that a commit leaves; where nodes do not tell theirs there is no bound on the sum."""
+    if PODS not in cluster.known:
+        return _UNLIMITED
+    return cluster.known[PODS] - cluster.used.get(PODS, 0) - max(cluster.held_replicas, cluster.held.get(PODS, 0))
 
 
 def _times(amounts: Int64, counts: Int64 | int) -> Int64:

@@ -23,9 +23,11 @@ from federation.planner.explain import (
     shunned_verdict,
     verdicts_of,
 )
+from federation.planner.member import Member
 from federation.planner.nodes import Int64
 from federation.planner.pool import Pool
 from federation.planner.shortage import shortage
+from federation.planner.together import lacking
 
 _FEW_DIFFERENCES: Final = 16
 _TAKEN: Final = "full", "full: decisions of this cycle took the rest"
@@ -66,7 +68,7 @@ class Explanations:
 
         A new one where the cycle has changed too much since; what is used (*counts*) has a verdict of its own anyway.
         """
-        key = (case.shape.key, case.constraints.key)
+        key = (case.key, case.constraints.key)
         basis = self._bases.get(key)
         if basis is not None:
             differing = basis.estimate != case.estimate
@@ -119,12 +121,17 @@ class Explanations:
         for at in np.flatnonzero(case.estimate == 0).tolist():
             member = case.constraints.members[at]
             taken = member.name in self._claims.raised
-            shortages[member.name] = _TAKEN if taken else shortage(self._pool, self._estimates, case.shape, member)
+            shortages[member.name] = _TAKEN if taken else self._shortage(case, member)
         basis = Basis(f"{self._cycle}.{len(self.made)}", case.estimate, shortages)
         reasons = {name: reason for name, (_, reason) in shortages.items()}
         verdicts = shared_verdicts(case, self._ages_of_all(case), reasons)
         self.made.append(Explanation(id=basis.id, cycle=self._cycle, at_ms=case.now_ms, verdicts=verdicts))
         return basis
+
+    def _shortage(self, case: Case, member: Member) -> tuple[str, str]:
+        if len(case.parts) > 1:
+            return lacking(self._pool, self._estimates, case.parts, member)
+        return shortage(self._pool, self._estimates, case.shape, member)
 
 
 def division_reasons(case: Case, division: Division) -> dict[str, str]:

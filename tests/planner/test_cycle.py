@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -11,7 +13,7 @@ from federation.domain.cluster import REGION, ClusterPhase
 from federation.domain.placement import AskKind, Placement
 from federation.domain.records import Decision
 from federation.domain.resources import parse_needed
-from federation.domain.workload import ClusterSelection, Weight
+from federation.domain.workload import ClusterSelection, Component, Weight, Workload
 from federation.planner.cycle import could_fit, plan_workloads
 from federation.planner.explain import merge, recompute
 from federation.planner.plan import Outcome, Plan, Request
@@ -384,13 +386,85 @@ def test_a_rollout_under_way_is_left_alone():
 # --- waking ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_waiting_workload_is_worth_waking_once_one_replica_fits():
-    full = make_pool(make_cluster("east", cores=4, requested=4))
-    some = make_pool(make_cluster("east", cores=4, requested=3))
+@pytest.mark.parametrize(
+    ("partial", "free", "worth"),
+    [("never", 4, False), ("never", 5, True), ("allow", 1, True), ("allow", 0, False), ("min 3", 2, False)],
+)
+def test_a_waiting_workload_is_woken_only_if_more_of_it_would_be_placed(partial, free, worth):
+    pool = make_pool(make_cluster("east", cores=8, nodes=1, requested=8 - free))
+    before = contents(pool)
 
-    waiting = make_request(make_workload(replicas=5))
+    woken = could_fit(pool, make_request(make_workload(replicas=5, partial=partial)))
 
-    assert (could_fit(full, waiting), could_fit(some, waiting)) == (False, True)
+    assert (woken, contents(pool)) == (worth, before)
+
+
+def test_a_remainder_is_woken_only_by_more_room():
+    here = make_placement("east", replicas=3)
+    pool = make_pool(make_cluster("east", cores=3, nodes=1, requested=3), placements=[here])
+    waiting = make_request(make_workload(replicas=5, partial="allow"), here)
+    full = could_fit(pool, waiting)
+    site = make_cluster("west", cores=1, nodes=1)
+    pool.put_cluster(site.cluster, silent=False)
+    pool.put_nodes("west", site.nodes)
+
+    assert (full, could_fit(pool, waiting)) == (False, True)
+
+
+def test_a_rollout_that_waits_is_woken_by_room_for_its_surge():
+    here = make_placement("east", replicas=3)
+    waiting = make_request(make_workload(replicas=3, revision="2", surge=1), here)
+    pools = [make_pool(make_cluster("east", cores=cores, nodes=1, requested=3), placements=[here]) for cores in (3, 4)]
+
+    assert [could_fit(pool, waiting) for pool in pools] == [False, True]
+
+
+# --- several components ----------------------------------------------------------------------------------------------
+
+
+def make_set(*parts: tuple[str, int, float], **fields: Any) -> Workload:
+    """A workload of several components: (name, replicas, cores)."""
+    components = tuple(
+        Component(name=name, replicas=replicas, requests={"cpu": f"{int(cores * 1000)}m"})
+        for name, replicas, cores in parts
+    )
+    return make_workload(components=components, **fields)
+
+
+def by_component(outcome: Outcome) -> dict[tuple[str, str], int]:
+    return {(a.cluster, a.component): a.replicas for a in outcome.allotments}
+
+
+def test_all_components_go_to_one_cluster():
+    pool = make_pool(make_cluster("east", cores=4, nodes=1), make_cluster("west", cores=9, nodes=1))
+
+    outcome = decide(pool, make_request(make_set(("db", 1, 3), ("web", 4, 1))))
+
+    assert by_component(outcome) == {("west", "db"): 1, ("west", "web"): 4}
+    assert outcome.summary == "5 of 5 replicas in 1 cluster: west 5"
+
+
+def test_a_set_is_not_placed_where_its_components_fit_only_alone():
+    pool = make_pool(make_cluster("east", cores=4, nodes=1), make_cluster("west", cores=4, nodes=1))
+    before = contents(pool)
+
+    outcome = decide(pool, make_request(make_set(("db", 1, 3), ("web", 2, 1))))
+
+    assert (outcome.status, outcome.allotments) == ("waiting", ())
+    assert contents(pool) == before
+
+
+def test_a_set_stays_where_it_is_when_it_grows():
+    db, web = (make_placement("east", id=f"p-{name}", component=name, replicas=1) for name in ("db", "web"))
+    pool = make_pool(
+        make_cluster("east", cores=4, nodes=1, requested=2), make_cluster("west", cores=40), placements=[db, web]
+    )
+
+    grown = decide(pool, make_request(make_set(("db", 1, 1), ("web", 3, 1)), db, web))
+    too_large = decide(pool, make_request(make_set(("db", 1, 1), ("web", 4, 1)), db, web))
+
+    assert by_component(grown) == {("east", "db"): 1, ("east", "web"): 3}
+    assert (too_large.status, by_component(too_large)) == ("waiting", {("east", "db"): 1, ("east", "web"): 1})
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """What a decision says of itself: a verdict for each cluster, one sentence, and the same counts when computed again."""
 
+from collections import Counter
+
 from msgspec import structs
 
 from federation.domain.cluster import ClusterPhase
 from federation.domain.events import Taint
 from federation.domain.records import Decision, Verdict
-from federation.domain.workload import WorkloadPhase
+from federation.domain.workload import Component, WorkloadPhase
 from federation.planner.cycle import plan_workloads
 from federation.planner.explain import merge, recompute
 from federation.planner.plan import Outcome, Request
@@ -18,7 +20,10 @@ def decide(pool: Pool, *requests: Request, now_ms: int = NOW) -> tuple[Outcome, 
     plan = plan_workloads(pool, requests, now_ms=now_ms, seed=1, cycle="c")
     outcome, spec = plan.outcomes[-1], requests[-1].workload.spec
     explanation = next(each for each in plan.explanations if each.id == outcome.explanation)
-    placed = {a.cluster: a.replicas for a in outcome.allotments if a.replicas}
+    placed = Counter({a.cluster: 0 for a in outcome.allotments})
+    for allotment in outcome.allotments:
+        placed[allotment.cluster] += allotment.replicas
+    placed = +placed
     decision = Decision(
         id="d",
         workload="w",
@@ -157,7 +162,7 @@ def test_a_rollout_that_waits_is_computed_again_as_such():
 
     outcome, verdicts = decide(pool, make_request(make_workload(replicas=4, revision="2", surge=1), here))
 
-    assert outcome.summary == "4 of 4 stay as they are: east cannot begin the rollout"
+    assert outcome.summary == "4 of 4 stay as they are: east cannot take what is asked for"
     assert verdicts["east"].reason == "rollout waits: no room for 1 more pod"
 
 
@@ -185,3 +190,14 @@ def test_a_changed_verdict_changes_the_counts():
     altered = [structs.replace(verdict, fits=4) for verdict in verdicts.values()]
 
     assert recompute(make_workload(replicas=3).spec, altered) == {"east": 2, "west": 1}
+
+
+def test_a_set_of_components_is_computed_again():
+    parts = (Component(name="db", replicas=1, requests={"cpu": "3"}), Component(name="web", replicas=2))
+    pool = make_pool(make_cluster("east", cores=2), make_cluster("north", cores=2, nodes=1), make_cluster("west"))
+
+    outcome, verdicts = decide(pool, make_request(make_workload(components=parts)))
+
+    assert outcome.summary == "3 of 3 replicas in 1 cluster: west 3"
+    assert (verdicts["west"].wanted, verdicts["west"].verdict) == (3, "chosen")
+    assert verdicts["east"].reason == "db: insufficient cpu: wants 3 on one node, largest free is 2"
