@@ -17,6 +17,7 @@ from federation.planner.divide import (
     webster,
 )
 from federation.planner.regions import Region, select_regions
+from tests.cases import kinds_borrowing
 
 Input = Mapping[str, Any]
 
@@ -33,8 +34,22 @@ def without_zeros(answer: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
+    """*partial*: what is expected may name a part of the answer only."""
+
     answer: Callable[[Input], Any]
     comparable: Callable[[Any], Any] = as_it_is
+    partial: bool = False
+
+    def got(self, given: Input, expected: Any) -> Any:
+        answer = self.answer(given)
+        return self.comparable(named_in(expected, answer) if self.partial else answer)
+
+
+def named_in(expected: Any, answer: Any) -> Any:
+    """The part of *answer* that *expected* names."""
+    if not isinstance(expected, Mapping) or not isinstance(answer, Mapping):
+        return answer
+    return {name: named_in(expected[name], value) for name, value in answer.items() if name in expected}
 
 
 def answer_webster(given: Input) -> Any:
@@ -80,6 +95,9 @@ KINDS: Final[dict[str, Kind]] = {
     "divide.aggregated": Kind(answer_aggregated, without_zeros),
     "spread.regions": Kind(answer_regions),
     "quantity": Kind(answer_quantity),
+} | {
+    name: Kind(answer, kinds_borrowing.without_zeros_inside, partial=True)
+    for name, answer in kinds_borrowing.ANSWERS.items()
 }
 
 

@@ -64,7 +64,7 @@ def judge(case: Case) -> Verdict:
         return Verdict("SKIP", case, f"kind {case.kind} is not known here")
     expected = kind.comparable(case.expected)
     try:
-        got = kind.comparable(kind.answer(case.given))
+        got = kind.got(case.given, case.expected)
     except BROKEN as error:
         return Verdict("FAIL", case, f"expected {shown(expected)} got {type(error).__name__}: {error}")
     if got == expected:
