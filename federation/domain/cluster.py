@@ -13,6 +13,7 @@ from federation.domain.resources import Amounts
 REGION: Final = "topology.kubernetes.io/region"
 ZONE: Final = "topology.kubernetes.io/zone"
 PROVIDER: Final = "federation.io/provider"
+PODS: Final = "pods"
 SPREAD_LABELS: Final = {"region": REGION, "zone": ZONE, "provider": PROVIDER}
 
 Place = tuple[int, int, int]
@@ -93,7 +94,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
 
     *revision* moves with every commit that touches the cluster, *decisions* with every commit that raises claims in
     it, *definition* with what decides whether it may be chosen (labels, taints, APIs, cordon). *known*, *used* and
-    *held* are sums over usable nodes and over placements, in base units. *awaits* is the generation in which the
+    *held* are sums over usable nodes and over placements, in base units; *held_replicas* take a pod slot each. *awaits* is the generation in which the
     inventory has not been adopted yet (0: none); *orphans* what it showed that nobody decided, *more_orphans* how many
     are not in that list.
     """
@@ -122,6 +123,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     known: dict[str, int] = {}
     used: dict[str, int] = {}
     held: dict[str, int] = {}
+    held_replicas: int = 0
     awaits: int = 0
     orphans: tuple[Orphan, ...] = ()
     more_orphans: int = 0
@@ -154,8 +156,12 @@ class Cluster(Struct, frozen=True, kw_only=True):
 
     def excess(self) -> dict[str, int]:
         """By how much observed + held passes what is known, in each resource where it does (2.3)."""
-        totals = {name: self.used.get(name, 0) + amount for name, amount in self.held.items()}
-        over = {name: amount - self.known.get(name, 0) for name, amount in totals.items()}
+        held = {**self.held, PODS: max(self.held_replicas, self.held.get(PODS, 0))}
+        over = {
+            name: self.used.get(name, 0) + held.get(name, 0) - self.known.get(name, 0) for name in {*self.used, *held}
+        }
+        if PODS not in self.known:  # who observes without pod slots has no bound on them
+            over.pop(PODS)
         return {name: amount for name, amount in over.items() if amount > 0}
 
     def group(self, by: str) -> str | None:

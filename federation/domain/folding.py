@@ -42,8 +42,7 @@ class ClusterFold:
             return
         self.placements[placement.id] = placement
         self.changed_placements.add(placement.id)
-        held = with_change(self.cluster.held, before.held_amounts(), placement.held_amounts())
-        self.cluster = replace(self.cluster, held=held)
+        self.cluster = with_holds(self.cluster, before, placement)
 
     def bury(self, node: Node, place: Place, now_ms: int) -> None:
         """Leave a tombstone, so that whoever reads what changed sees that the node went."""
@@ -129,6 +128,13 @@ def with_change(total: Mapping[str, int], before: Mapping[str, int], after: Mapp
     for name in {*before, *after}:
         changed[name] = changed.get(name, 0) - before.get(name, 0) + after.get(name, 0)
     return {name: amount for name, amount in changed.items() if amount}
+
+
+def with_holds(cluster: Cluster, before: Placement | None, after: Placement) -> Cluster:
+    """*cluster* once one of its placements holds what *after* does, and no longer what it did before."""
+    held = with_change(cluster.held, before.held_amounts() if before else {}, after.held_amounts())
+    replicas = cluster.held_replicas + after.held - (before.held if before else 0)
+    return replace(cluster, held=held, held_replicas=replicas)
 
 
 def with_orders(cluster: Cluster, generation: int, done: int) -> Cluster:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from federation.domain.cluster import Cluster, ClusterPhase
-from federation.domain.folding import with_change
+from federation.domain.cluster import PODS, Cluster, ClusterPhase
+from federation.domain.folding import with_holds
 from federation.domain.placement import Placement
 from federation.domain.records import Cycle, Decision, OutboxRow
 from federation.domain.workload import ENDED_PHASES, Workload, WorkloadPhase, WorkloadStep
@@ -140,8 +140,7 @@ def _summed(
         old = before.get(placement.cluster)
         if placement.raises(old):
             raised.add(placement.cluster)
-        held = with_change(cluster.held, old.held_amounts() if old else {}, placement.held_amounts())
-        clusters[placement.cluster] = replace(cluster, held=held)
+        clusters[placement.cluster] = with_holds(cluster, old, placement)
     return Change(placements, orders, clusters, frozenset(raised))
 
 
@@ -156,9 +155,7 @@ def _refused(locked: Locked, change: Change, basis: Basis) -> str:
             return f"{name} was changed or decided upon meanwhile"
         if cluster.phase is not ClusterPhase.READY or cluster.stale:
             return f"{name} takes nothing: {cluster.stale or cluster.phase}"
-        request = {
-            resource for placement in change.placements if placement.cluster == name for resource in placement.request
-        }
+        request = {PODS}.union(*(each.request for each in change.placements if each.cluster == name))
         excess = sorted(change.clusters[name].excess().keys() & request)
         if excess:
             return f"{name} has too little {', '.join(excess)} left"

@@ -11,7 +11,7 @@ import structlog
 from msgspec.structs import replace
 
 from federation.domain.cluster import Cluster, ClusterPhase
-from federation.domain.folding import with_change
+from federation.domain.folding import with_holds
 from federation.domain.placement import COMPLETE, FAILED, Placement
 from federation.domain.workload import ENDED_PHASES, Workload, WorkloadKind, WorkloadPhase, WorkloadStep
 from federation.ports import Clock, Store, Transaction
@@ -164,11 +164,10 @@ async def _withdraw(
         return workload
     after, order = change
     await transaction.cancel_waiting(placement.id)
-    cluster = clusters[placement.cluster]
-    held = with_change(cluster.held, placement.held_amounts(), after.held_amounts())
-    clusters[cluster.name] = replace(cluster, held=held, revision=cluster.revision + 1)
-    await transaction.save_clusters([clusters[cluster.name]])
-    await transaction.save_placements([(after, cluster.revision + 1)])
+    held = with_holds(clusters[placement.cluster], placement, after)
+    cluster = clusters[held.name] = replace(held, revision=held.revision + 1)
+    await transaction.save_clusters([cluster])
+    await transaction.save_placements([(after, cluster.revision)])
     await transaction.enqueue([order])
     if placement.emptied:
         return workload

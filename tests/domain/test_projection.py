@@ -299,6 +299,7 @@ def test_sums_that_are_kept_are_those_that_a_recount_finds(history: list[Event],
         world.hear([(event, stamp)])
 
         assert (world.cluster.known, world.cluster.used, world.cluster.held) == recounted(world.view)
+        assert world.cluster.held_replicas == sum(row.held for row in world.view.placements.values())
         assert world.cluster.nodes == sum(not row.gone for row in world.view.nodes.values())
         for placement in world.view.placements.values():
             assert placement.bound == sum(row.bound_of(placement.id) for row in world.view.nodes.values())
