@@ -160,6 +160,8 @@ class DecideVerbs(IngestVerbs):
             self.channels.add("queue")
 
     async def remove_workloads(self, ids: Sequence[str]) -> None:
+        if not ids:
+            return
         await self.connection.execute(delete(workloads).where(workloads.c.id.in_(ids)))
         self.channels.add("view")
 
