@@ -288,6 +288,12 @@ class Reader(Protocol):
 
     async def decisions_of(self, workload: str, limit: int) -> list[Decision]: ...
 
+    async def decisions_latest(self, limit: int) -> list[str]:
+        """Ids of the newest decisions."""
+
+    async def decisions_known(self, ids: Sequence[str]) -> set[str]:
+        """Those of *ids* that are on record."""
+
     async def parked(self, limit: int) -> list[Parked]: ...
 
     async def counts(self) -> dict[str, int]:

@@ -152,6 +152,14 @@ class SqlReader(ViewReads):
         rows = await self.connection.execute(query.limit(limit))
         return [codec.decision_from(doc) for doc in rows.scalars()]
 
+    async def decisions_latest(self, limit: int) -> list[str]:
+        rows = await self.connection.execute(select(decisions.c.id).order_by(decisions.c.id.desc()).limit(limit))
+        return list(rows.scalars())
+
+    async def decisions_known(self, ids: Sequence[str]) -> set[str]:
+        query = "SELECT d.id FROM keys k JOIN decisions d ON d.id = k.a"
+        return {row.id for row in await select_by_keys(self.connection, query, sorted(set(ids)))} if ids else set()
+
     async def parked(self, limit: int) -> list[Parked]:
         rows = await self.connection.execute(select(parked_events).order_by(parked_events.c.at_ms.desc()).limit(limit))
         return [parked_from(row) for row in rows]

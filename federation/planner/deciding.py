@@ -29,7 +29,7 @@ from federation.planner.summary import (
 )
 from federation.planner.together import Trial, sets_that_fit
 
-_FOR_NOW: Final = frozenset({"cordoned", "silent", "stale", "tainted"})
+_FOR_NOW: Final = frozenset({"cordoned", "not adopted", "silent", "stale", "tainted"})
 
 
 class Planning:
