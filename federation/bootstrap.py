@@ -125,7 +125,8 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        why = (error.strerror or str(error)).partition(" (while")[0]
+        raise Unavailable(f"cannot listen on {host}:{port}: {why}") from error
 
 
 async def serve_api(hub: Hub, server: socket.socket, stop: asyncio.Event) -> None:

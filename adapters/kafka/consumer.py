@@ -24,6 +24,7 @@ from adapters.kafka.watchdog import Watchdog
 from federation.domain.cloudevents import PARKED_TOPIC
 from federation.domain.errors import Unavailable
 from federation.ports import Batch, PositionReader, Record
+from federation.services.metrics import RESTARTS
 
 FETCH_WAIT_MILLISECONDS: Final = 100
 SLICE_SECONDS: Final = 0.2
@@ -173,6 +174,7 @@ class KafkaConsumer:
             await self._stop()
         if self._kafka is None:
             self.restarts += 1
+            RESTARTS.inc()
             await self.open()
         assert self._kafka is not None
         return self._kafka

@@ -15,6 +15,7 @@ from federation.domain.events import Envelope
 from federation.domain.placement import Placement
 from federation.domain.records import OutboxRow
 from federation.ports import Clock, EventLog, Ids, Message, Store, Transaction
+from federation.services.metrics import ACTION
 
 BATCH: Final = 500
 REPEAT_AFTER_MS: Final = 15_000
@@ -31,6 +32,8 @@ async def dispatch(store: Store, log: EventLog, clock: Clock, ids: Ids) -> int:
     async with store.transaction() as transaction:
         rows = await transaction.rows_to_send(BATCH)
     await _send(store, log, rows, (clock.now_ms(), ids))
+    for row in rows:
+        ACTION.observe(max(0, clock.now_ms() - row.created_ms) / 1000)
     return len(rows)
 
 
