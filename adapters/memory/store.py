@@ -8,6 +8,7 @@ readers see what was committed while another writes.
 
 import asyncio
 import sqlite3
+from collections import namedtuple
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -16,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Engine, Executable, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
@@ -177,9 +178,21 @@ class InlineConnection:
         self._require_open()
         return self._connection.execute(statement, parameters)
 
-    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> Any:
+    async def exec_driver_sql(self, statement: str, parameters: Any = ()) -> "DriverResult":
+        """Straight to the driver: most of what a simulation asks for comes this way."""
         self._require_open()
-        return self._connection.exec_driver_sql(statement, parameters)
+        if not self._connection.in_transaction():
+            self._connection.begin()
+        cursor = cast(sqlite3.Connection, self._connection.connection.driver_connection).cursor()
+        many = bool(parameters) and isinstance(parameters, list)
+        try:
+            return DriverResult(
+                cursor.executemany(statement, parameters) if many else cursor.execute(statement, parameters)
+            )
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(statement, parameters, error) from error
+        except sqlite3.OperationalError as error:
+            raise OperationalError(statement, parameters, error) from error
 
     async def execution_options(self, **options: Any) -> "InlineConnection":
         self._connection = self._connection.execution_options(**options)
@@ -224,6 +237,20 @@ class InlineConnection:
             self._engine.database.writing.release()
 
 
+class DriverResult:
+    """Rows by attribute, as SQLAlchemy's results have them."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        names = tuple(column[0] for column in cursor.description or ())
+        shape = _shape(names)
+        self.rowcount = cursor.rowcount
+        self._rows = [shape(*row) for row in cursor] if names else []
+        cursor.close()
+
+    def fetchall(self) -> list[Any]:
+        return self._rows
+
+
 class _Rows:
     def __init__(self, result: Any) -> None:
         self._result = result
@@ -231,6 +258,11 @@ class _Rows:
     async def partitions(self, size: int) -> AsyncIterator[Any]:
         for chunk in self._result.partitions(size):
             yield chunk
+
+
+@cache
+def _shape(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names)
 
 
 async def call(hook: Callable[[str], Awaitable[None]] | None, owner: str) -> None:
@@ -258,7 +290,8 @@ def _engine(path: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Any) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
+        begin = connection.get_execution_options().get("begin", "BEGIN IMMEDIATE")
+        connection.connection.driver_connection.execute(begin)
 
     return engine
 

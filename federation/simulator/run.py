@@ -48,12 +48,14 @@ def play(scenario: Scenario, seed: int, *, traced: bool = False) -> Result:
     """The history of one seed."""
     random.seed(f"{scenario.name}/{seed}")
     loop = VirtualLoop()
-    asyncio.set_event_loop(None)
+    # When what is unreachable goes must not depend on what this process did before.
+    gc.collect()
+    gc.disable()
     try:
         return loop.run_until_complete(_Play(scenario, seed, traced=traced).run())
     finally:
         loop.close()
-        gc.collect(0)
+        gc.enable()
 
 
 class _Play:

@@ -23,7 +23,7 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, re
 
     name: str
     steps: Annotated[int, Meta(ge=200, le=100_000)] = 200
-    step_milliseconds: Span = (20, 500)
+    step_milliseconds: Span = (10, 250)
     members: Span = (2, 3)
     nodes: Span = (2, 4)
     cores: Span = (4, 8)

@@ -26,7 +26,13 @@ from federation.workers.supervisor import supervise
 
 REGIONS: Final = ("eu", "us", "ap")
 AGENT: Final = AgentSettings(
-    heartbeat_seconds=5, lease_seconds=6, renew_seconds=2, call_seconds=2.5, patience_seconds=20, facts_seconds=600
+    heartbeat_seconds=5,
+    lease_seconds=6,
+    renew_seconds=2,
+    call_seconds=2.5,
+    patience_seconds=20,
+    facts_seconds=600,
+    coalesce_seconds=0.2,
 )
 SETTINGS: Final = Settings(heartbeat_seconds=5, silent_after_seconds=15, hold_deadline_seconds=25)
 
