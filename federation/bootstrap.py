@@ -26,14 +26,18 @@ from federation.api.parts import ApiParts, ApiSettings, AuthSettings, Foreseen, 
 from federation.api.probes import make_probes_app
 from federation.api.server import Runner
 from federation.config import Settings
+from federation.domain.cloudevents import PARKED_NAME
 from federation.domain.errors import Invalid, Unavailable
 from federation.domain.records import Decision, Explanation
 from federation.domain.workload import WorkloadSpec
 from federation.planner.explain import merge, recompute
 from federation.ports import ClusterGateway, EventLog
 from federation.services.agent import AgentParts, AgentSettings
+from federation.services.check import Line, check
 from federation.services.foresight import Foreseer
 from federation.services.image import Image
+from federation.services.rebuild import rebuild
+from federation.services.restore import Restored, mark_restored
 from federation.services.scheduling import Scheduler, Tools
 from federation.workers.agent import run_agent
 from federation.workers.clock import ClockLoop
@@ -74,6 +78,32 @@ async def open_hub(settings: Settings, log: EventLog | None = None) -> AsyncIter
         opened = log or open_log(settings)
         stack.push_async_callback(opened.close)
         yield Hub(settings, store, opened, compute)
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[SqlStore]:
+    """The store alone, closed again; the schema must be there."""
+    store = await open_store(settings.database)
+    try:
+        await require_current(store.engine)
+        yield store
+    finally:
+        await store.close()
+
+
+async def restored(settings: Settings) -> Restored:
+    """Say that the database was restored from a backup: a new generation begins."""
+    async with open_database(settings) as store:
+        return await mark_restored(store, SystemClock())
+
+
+async def checked(settings: Settings, rebuilt: str = "") -> list[Line]:
+    """The invariants, line by line; the view of the cluster *rebuilt* (or of `all`) is counted again first."""
+    async with open_database(settings) as store:
+        async with store.reader() as reader:
+            names = [cluster.name for cluster in await reader.clusters()] if rebuilt == "all" else [rebuilt]
+        lines = await rebuild(store, names) if rebuilt else []
+        return lines + await check(store, SystemClock())
 
 
 def open_log(settings: Settings) -> EventLog:
@@ -218,6 +248,8 @@ SIMULATED_LEASE = {"lease_seconds": 3.0, "renew_seconds": 1.0, "call_seconds": 1
 
 def agent_loop(settings: Settings, cluster: str, gateway: ClusterGateway, log: EventLog, **lease: float) -> Loop:
     """The loop of one member's agent; *lease* replaces the times of its Lease."""
+    if cluster == PARKED_NAME:
+        raise Invalid(f"a cluster cannot be named {cluster!r}: its topic is that of parked events", "CLUSTER")
     labels = dict(pair.partition("=")[::2] for pair in settings.cluster_labels.split(",") if pair)
     parts = AgentParts(
         cluster=cluster,

@@ -19,6 +19,14 @@ _PLACEMENTS: Final = (
     Column("ID", lambda row: row["id"]),
     Column("REASON", lambda row: row["reason"]),
 )
+_ORPHANS: Final = (
+    Column("WORKLOAD", lambda row: row["workload"]),
+    Column("TEAM", lambda row: row["team"]),
+    Column("NAMESPACE", lambda row: row["namespace"]),
+    Column("NAME", lambda row: row["name"]),
+    Column("REPLICAS", lambda row: row["replicas"]),
+    Column("PLACEMENT", lambda row: row["placement"]),
+)
 _ROOM: Final = (
     Column("RESOURCE", lambda row: row["resource"]),
     Column("ALLOCATABLE", lambda row: row["allocatable"]),
@@ -77,6 +85,7 @@ def cluster_lines(cluster: Row) -> list[str]:
         *_fields(fields),
         *_section("Resources", table(_RESOURCES, resources) if resources else []),
         *_section("Debt", _pairs(cluster.get("debt", {}))),
+        *_section("Orphans", _orphans(cluster)),
         *_section("Labels", _pairs(cluster.get("labels", {}))),
         *_section("Taints", _taints(cluster)),
     ]
@@ -136,6 +145,13 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 def _pairs(pairs: Mapping[str, Any]) -> list[str]:
     return [shown(f"{name}={value}") for name, value in sorted(pairs.items())]
+
+
+def _orphans(cluster: Row) -> list[str]:
+    """What runs there that nobody decided, and how many more there are than are listed."""
+    orphans = list(cluster.get("orphans", ()))
+    more = cluster.get("moreOrphans", 0)
+    return [*(table(_ORPHANS, orphans) if orphans else []), *([f"and {more} more"] if more else [])]
 
 
 def _taints(row: Row) -> list[str]:

@@ -26,7 +26,7 @@ Context = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the roles to the command line."""
-    for command in (up, serve, work, agent, migrate):
+    for command in (up, serve, work, agent, migrate, check):
         app.command(rich_help_panel="Roles")(command)
 
 
@@ -70,15 +70,46 @@ def agent(
     _run(bootstrap.agent, config, {"cluster": cluster, "kubeconfig": kubeconfig, "context": context})
 
 
-def migrate(config: Config = "") -> None:
+def migrate(
+    config: Config = "",
+    restored: Annotated[
+        bool, typer.Option("--restored", help="The database was restored from a backup: adopt what the members run.")
+    ] = False,
+) -> None:
     """Bring the database's schema to the version that this program needs."""
     from adapters.sql import schema
+    from federation import bootstrap
 
     async def role(settings: "Settings", _stop: asyncio.Event) -> None:
         await schema.migrate(settings.database)
         typer.echo("the schema is current")
+        if restored:
+            begun = await bootstrap.restored(settings)
+            typer.echo(f"generation {begun.generation} begins, {begun.dropped} orders of older ones are dropped")
+            typer.echo(f"awaiting the inventory of: {', '.join(begun.clusters) or 'no cluster'}")
 
     _run(role, config, {})
+
+
+def check(
+    config: Config = "",
+    rebuild: Annotated[
+        str, typer.Option("--rebuild", metavar="CLUSTER|all", help="Count a damaged view again before it is checked.")
+    ] = "",
+) -> None:
+    """Prove the invariants on a live database: a line each, status 1 if any does not hold."""
+    from federation import bootstrap
+
+    verdicts: set[str] = set()
+
+    async def role(settings: "Settings", _stop: asyncio.Event) -> None:
+        for line in await bootstrap.checked(settings, rebuild):
+            typer.echo(str(line))
+            verdicts.add(line.verdict)
+
+    _run(role, config, {})
+    if "wrong" in verdicts:
+        sys.exit(1)
 
 
 def _run(role: Role, config: str, overrides: dict[str, str], *, greet: bool = False) -> None:

@@ -23,7 +23,8 @@ MAX_BATCH_EVENTS: Final = 1000
 MAX_SERIAL: Final = 2**53
 HUB_SOURCE: Final = "/hub"
 EVENTS_TOPIC: Final = "federation.events"
-PARKED_TOPIC: Final = "federation.events.parked"
+PARKED_NAME: Final = "parked"
+PARKED_TOPIC: Final = f"{EVENTS_TOPIC}.{PARKED_NAME}"
 CONTENT_TYPE: Final = b"application/json"
 
 BOUNDS: Final[Mapping[str, int]] = {
@@ -87,6 +88,8 @@ def decode_record(key: str, headers: Sequence[tuple[str, bytes]]) -> Envelope:
     is_action = source == HUB_SOURCE
     if not (is_label(key) if is_action else key and cluster_of(source) == key):
         raise Invalid("the record's key is not the cluster that ce_source names")
+    if key == PARKED_NAME:
+        raise Invalid(f"no cluster may be named {PARKED_NAME!r}: its topic is that of parked events")
     time = _text(found, "ce_time") if "ce_time" in found else ""
     if time and not _TIME.fullmatch(time):
         raise Invalid("ce_time is not an RFC 3339 time")

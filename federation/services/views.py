@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from federation.domain.cluster import Cluster, ClusterPhase, Node
+from federation.domain.cluster import Cluster, ClusterPhase, Node, Orphan
 from federation.domain.events import Taint
 from federation.domain.member import PLACEMENT_LABEL
 from federation.domain.placement import COMPLETE, Placement
@@ -72,8 +72,22 @@ class OrdersView(View, frozen=True, kw_only=True):
     done: int
 
 
+class OrphanView(View, frozen=True, kw_only=True):
+    """What a member runs and the hub, restored from a backup, did not decide: the operator's to judge."""
+
+    placement: str
+    workload: str
+    team: str
+    namespace: str
+    name: str
+    replicas: int
+
+
 class ClusterView(View, frozen=True, kw_only=True):
-    """A cluster as known. *debt* is by how much observed and held pass what is known."""
+    """A cluster as known. *debt* is by how much observed and held pass what is known.
+
+    *orphans* are what it runs without a decision on record, *moreOrphans* how many are not in that list.
+    """
 
     name: str
     phase: str
@@ -92,6 +106,8 @@ class ClusterView(View, frozen=True, kw_only=True):
     unbound: int
     orders: OrdersView | None
     debt: dict[str, str]
+    orphans: tuple[OrphanView, ...] = ()
+    more_orphans: int = 0
 
 
 class ClusterNews(View, frozen=True, kw_only=True):
@@ -308,7 +324,7 @@ def cluster_view(cluster: Cluster, census: Census, moment: Moment) -> ClusterVie
         taints=cluster.taints,
         cordoned=cluster.cordoned,
         silent=moment.silent(cluster),
-        stale=cluster.stale or None,
+        stale=cluster.unadopted or cluster.stale or None,
         age_seconds=moment.age_seconds(cluster),
         nodes=cluster.nodes,
         resources=amounts_view(cluster.known, cluster.used, cluster.held),
@@ -317,6 +333,19 @@ def cluster_view(cluster: Cluster, census: Census, moment: Moment) -> ClusterVie
         unbound=sum(pods.count for pods in cluster.unbound),
         orders=OrdersView(generation=cluster.generation, done=cluster.done) if cluster.acts else None,
         debt=format_amounts(cluster.excess()),
+        orphans=tuple(_orphan(orphan) for orphan in cluster.orphans),
+        more_orphans=cluster.more_orphans,
+    )
+
+
+def _orphan(orphan: Orphan) -> OrphanView:
+    return OrphanView(
+        placement=orphan.placement,
+        workload=orphan.workload,
+        team=orphan.team,
+        namespace=orphan.namespace,
+        name=orphan.name,
+        replicas=orphan.replicas,
     )
 
 
@@ -328,7 +357,7 @@ def cluster_news(cluster: Cluster, moment: Moment) -> ClusterNews:
         revision=cluster.revision,
         cordoned=cluster.cordoned,
         silent=moment.silent(cluster),
-        stale=cluster.stale or None,
+        stale=cluster.unadopted or cluster.stale or None,
         nodes=cluster.nodes,
         resources=amounts_view(cluster.known, cluster.used, cluster.held),
         debt=format_amounts(cluster.excess()),
@@ -384,10 +413,11 @@ def _brief(cluster: Cluster, moment: Moment) -> ClusterBrief:
     return ClusterBrief(
         name=cluster.name,
         phase=str(cluster.phase),
-        usable=cluster.phase is ClusterPhase.READY and not (silent or cluster.cordoned or cluster.stale),
+        usable=cluster.phase is ClusterPhase.READY
+        and not (silent or cluster.cordoned or cluster.stale or cluster.awaits),
         cordoned=cluster.cordoned,
         silent=silent,
-        stale=cluster.stale or None,
+        stale=cluster.unadopted or cluster.stale or None,
         age_seconds=moment.age_seconds(cluster),
         nodes=cluster.nodes,
     )
