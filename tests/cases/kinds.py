@@ -17,7 +17,7 @@ from federation.planner.divide import (
     webster,
 )
 from federation.planner.regions import Region, select_regions
-from tests.cases import kinds_borrowing
+from tests.cases import kinds_borrowing, kinds_runtime
 
 Input = Mapping[str, Any]
 
@@ -97,7 +97,7 @@ KINDS: Final[dict[str, Kind]] = {
     "quantity": Kind(answer_quantity),
 } | {
     name: Kind(answer, kinds_borrowing.without_zeros_inside, partial=True)
-    for name, answer in kinds_borrowing.ANSWERS.items()
+    for name, answer in (kinds_borrowing.ANSWERS | kinds_runtime.ANSWERS).items()
 }
 
 

@@ -1,4 +1,4 @@
-"""Kinds of cases about borrowing: quota trees, fair shares, preemption. Amounts are keyed "flavor/resource"; a flavor is a cluster of ours."""
+"""Kinds of cases about borrowing: quota trees, shares, preemption. Amounts are keyed "flavor/resource"; a flavor is a cluster of ours."""
 
 from collections.abc import Mapping
 from fractions import Fraction
