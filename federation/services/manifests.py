@@ -60,7 +60,11 @@ def manifest_for(order: PlacementWanted, key: ObjectKey, replicas: int | None) -
     if replicas is not None:
         spec["parallelism" if key.api == _JOB else "replicas"] = replicas
     kept = {name: metadata[name] for name in _KEPT if metadata.get(name)}
-    kept = _with(_with(kept, "labels", {**on_pods, TEAM_LABEL: order.team}), "annotations", {**marks, WORKLOAD_ANNOTATION: order.workload})
+    kept = _with(
+        _with(kept, "labels", {**on_pods, TEAM_LABEL: order.team}),
+        "annotations",
+        {**marks, WORKLOAD_ANNOTATION: order.workload},
+    )
     return {
         "apiVersion": order.manifest["apiVersion"],
         "kind": order.manifest["kind"],
