@@ -51,7 +51,8 @@ def workload_row(workload: Workload) -> tuple[Any, ...]:
     spec = workload.spec
     phase = workload.phase.value
     key = (workload.id, spec.team, spec.name, phase)
-    return (*key, int(workload.queued), spec.priority, workload.lease_until_ms or 0, text(workload))
+    state = (int(workload.queued), spec.priority, workload.lease_until_ms or 0, workload.decision)
+    return (*key, *state, text(workload))
 
 
 def cycle_row(cycle: Cycle) -> tuple[Any, ...]:

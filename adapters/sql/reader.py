@@ -37,7 +37,7 @@ class ViewReads:
 
     async def partitions(self) -> dict[str, Partition]:
         rows = await self.connection.execute(select(partitions))
-        return {row.source: Partition(row.source, row.position, row.caught_up_ms) for row in rows}
+        return {row.source: Partition(row.source, row.position, row.caught_up_ms, row.resets) for row in rows}
 
     async def positions(self, sources: Sequence[str]) -> dict[str, int]:
         rows = await self.connection.execute(select(partitions).where(partitions.c.source.in_(sources)))

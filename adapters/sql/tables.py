@@ -23,7 +23,7 @@ def _big(name: str, *, key: bool = False, counts: bool = False) -> Column[object
     return Column(name, Big, primary_key=key, nullable=False, autoincrement=counts)
 
 
-partitions = _table("partitions", _text("source", key=True), _big("position"), _big("caught_up_ms"))
+partitions = _table("partitions", _text("source", key=True), _big("position"), _big("caught_up_ms"), _big("resets"))
 
 clusters = _table("clusters", _text("name", key=True), _text("source"), _big("revision"), _text("doc"))
 
@@ -58,6 +58,7 @@ workloads = _table(
     _big("queued"),
     _big("priority"),
     _big("lease_until_ms"),
+    _text("decision"),
     _text("doc"),
     UniqueConstraint("team", "name", name="workloads_name"),
     Index("workloads_queue", "queued", "priority", "id"),
@@ -78,6 +79,7 @@ decisions = _table(
     _text("doc"),
     Index("decisions_of_workload", "workload", "id"),
     Index("decisions_by_time", "at_ms"),
+    Index("decisions_by_explanation", "explanation"),
 )
 
 outbox = _table(

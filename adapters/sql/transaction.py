@@ -44,15 +44,15 @@ class IngestVerbs:
     async def partition(self, source: str) -> Partition:
         found = await self.connection.execute(select(partitions).where(partitions.c.source == source))
         row = found.first()
-        return Partition(row.source, row.position, row.caught_up_ms) if row else Partition(source)
+        return Partition(row.source, row.position, row.caught_up_ms, row.resets) if row else Partition(source)
 
     async def move_position(self, source: str, expected: int, to: int) -> None:
         if expected < 0:
-            await insert(self.connection, partitions, [(source, -1, 0)], ignore=True)
+            await insert(self.connection, partitions, [(source, -1, 0, 0)], ignore=True)
         moved = await self.connection.execute(
             update(partitions)
             .where(partitions.c.source == source, partitions.c.position == expected)
-            .values(position=to)
+            .values(position=to, resets=partitions.c.resets + int(to < expected))
         )
         if moved.rowcount != 1:
             raise StaleOffset(f"the position of {source} is no longer {expected}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Table, delete, select, tuple_, update
+from sqlalchemy import Select, Table, delete, exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sql.tables import (
@@ -19,7 +19,9 @@ from adapters.sql.tables import (
 from adapters.system import encoded
 from federation.domain.records import Parked
 
-_BY_TIME: Final[tuple[Table, ...]] = (decisions, explanations, cycles, parked_events, idempotency)
+_BY_TIME: Final[tuple[Table, ...]] = (cycles, parked_events, idempotency)
+_SHOWN: Final = exists().where(workloads.c.id == decisions.c.workload, workloads.c.decision == decisions.c.id)
+_EXPLAINS: Final = exists().where(decisions.c.explanation == explanations.c.id)
 _HEADERS: Final = msgspec.json.Decoder(tuple[tuple[str, bytes], ...])
 
 
@@ -56,15 +58,18 @@ class UpkeepVerbs:
         return list((await self.connection.execute(query.limit(limit))).scalars())
 
     async def prune(self, before_ms: int, limit: int) -> int:
-        """Decisions that a workload still shows are old too after the retention: a newer one follows any change."""
-        gone = 0
+        """What a workload still shows stays, however old: its decision, with the explanation."""
+        gone = await self._delete(decisions, self._old(decisions, before_ms).where(~_SHOWN), limit)
+        gone += await self._delete(explanations, self._old(explanations, before_ms).where(~_EXPLAINS), limit)
         for table in _BY_TIME:
-            key = tuple_(*table.primary_key.columns)
-            old = select(*table.primary_key.columns).where(table.c.at_ms < before_ms).limit(limit)
-            gone += (await self.connection.execute(delete(table).where(key.in_(old)))).rowcount
-        orphans = select(placements.c.id).where(
-            placements.c.released == 1, placements.c.workload.not_in(select(workloads.c.id))
-        )
-        old_ids = orphans.where(placements.c.id < encoded(max(0, before_ms) << 80)).limit(limit)
-        gone += (await self.connection.execute(delete(placements).where(placements.c.id.in_(old_ids)))).rowcount
-        return gone
+            gone += await self._delete(table, self._old(table, before_ms), limit)
+        released = placements.c.released == 1, placements.c.id < encoded(max(0, before_ms) << 80)
+        orphans = select(placements.c.id).where(*released, placements.c.workload.not_in(select(workloads.c.id)))
+        return gone + await self._delete(placements, orphans, limit)
+
+    def _old(self, table: Table, before_ms: int) -> Select[Any]:
+        return select(*table.primary_key.columns).where(table.c.at_ms < before_ms)
+
+    async def _delete(self, table: Table, keys: Select[Any], limit: int) -> int:
+        key = tuple_(*table.primary_key.columns)
+        return int((await self.connection.execute(delete(table).where(key.in_(keys.limit(limit))))).rowcount)

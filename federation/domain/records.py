@@ -8,11 +8,15 @@ from federation.domain.workload import WorkloadSpec
 
 
 class Partition(Struct, frozen=True):
-    """A source of the log: the next offset to read (-1: no row yet), and when its consumer last stood at its end."""
+    """A source of the log: the next offset to read (-1: no row yet), and when its consumer last stood at its end.
+
+    *resets* counts how often the position went back, as it does where a topic was made anew.
+    """
 
     source: str
     position: int = -1
     caught_up_ms: int = 0
+    resets: int = 0
 
 
 class Parked(Struct, frozen=True, kw_only=True):

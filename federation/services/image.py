@@ -5,6 +5,7 @@ Two cursors: rows of a source at or above the next offset last read, rows of a c
 the truth: an image can be dropped at any time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from federation.domain.cluster import Cluster, Node
@@ -30,14 +31,14 @@ class Image:
 
     async def refresh(self, reader: Reader) -> bool:
         """Read what changed; whether anything did. *touched* gathers workloads whose placements changed."""
-        self.partitions = await reader.partitions()
+        before, self.partitions = self.partitions, await reader.partitions()
         positions = {source: partition.position for source, partition in self.partitions.items()}
         revisions = await reader.cluster_revisions()
         moved = {name: revision for name, revision in revisions.items() if self.revisions.get(name) != revision}
         first = not self.revisions
         for cluster in await reader.clusters_named(sorted(moved)) if moved else []:
             self.clusters[cluster.name] = cluster
-        await self._read_nodes(reader, positions)
+        await self._read_nodes(reader, _cursors(before, self.partitions))
         if moved:
             since = {} if first else {name: self.revisions.get(name, -1) for name in moved}
             self._put_placements([placement for placement, _ in await reader.placements_changed(since)])
@@ -45,11 +46,9 @@ class Image:
         self.revisions, self.positions = revisions, positions
         return bool(moved) or became
 
-    async def _read_nodes(self, reader: Reader, positions: dict[str, int]) -> None:
-        if positions == self.positions:
+    async def _read_nodes(self, reader: Reader, after: dict[str, int]) -> None:
+        if all(after.get(source) == partition.position for source, partition in self.partitions.items()):
             return
-        # A source that begins anew counts from the start again: all of it is read.
-        after = {source: at for source, at in self.positions.items() if positions.get(source, -1) >= at}
         async for chunk in reader.nodes_changed(after):
             by_cluster: dict[str, list[Node]] = {}
             for cluster, node in chunk:
@@ -87,3 +86,12 @@ class Image:
         """Workloads whose placements changed since this was last asked."""
         touched, self.touched = sorted(self.touched), set()
         return touched
+
+
+def _cursors(before: Mapping[str, Partition], now: Mapping[str, Partition]) -> dict[str, int]:
+    """Up to where each source is read. One that was made anew counts from its start again: all of it is read."""
+    return {
+        source: seen.position
+        for source, seen in before.items()
+        if source in now and now[source].resets == seen.resets and now[source].position >= seen.position
+    }

@@ -8,12 +8,13 @@ import structlog
 
 from federation.domain.errors import Unavailable
 from federation.ports import Clock, EventLog, Store
-from federation.services.upkeep import expire_leases, prune, tell_parked
+from federation.services.upkeep import BATCH, expire_leases, prune, tell_parked
 from federation.workers.scheduler import give_up, leads
 from federation.workers.supervisor import Health, back_off, pause
 
 LEASE: Final = "clock"
 PERIOD_SECONDS: Final = 2.0
+PRUNE_EVERY_SECONDS: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
@@ -26,6 +27,7 @@ class ClockLoop:
     clock: Clock
     health: Health
     holder: str
+    _pruned_ms: int = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until *stop*."""
@@ -49,4 +51,11 @@ class ClockLoop:
         for name in await expire_leases(self.store, self.clock):
             _log.info("workload's lease ran out", name=name)
         await tell_parked(self.store, self.log, self.clock)
-        await prune(self.store, self.clock)
+        await self._prune()
+
+    async def _prune(self) -> None:
+        """Now and then, since what is kept however old is looked at each time; at once while there is more to go."""
+        now_ms = self.clock.now_ms()
+        if now_ms - self._pruned_ms >= PRUNE_EVERY_SECONDS * 1000:
+            gone = await prune(self.store, self.clock)
+            self._pruned_ms = 0 if gone >= BATCH else now_ms

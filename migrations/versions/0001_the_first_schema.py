@@ -53,6 +53,7 @@ def upgrade() -> None:
     )
     op.create_index("decisions_of_workload", "decisions", ["workload", "id"])
     op.create_index("decisions_by_time", "decisions", ["at_ms"])
+    op.create_index("decisions_by_explanation", "decisions", ["explanation"])
 
     op.create_table(
         "explanations",
@@ -142,6 +143,7 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("position", BIG, nullable=False),
         sa.Column("caught_up_ms", BIG, nullable=False),
+        sa.Column("resets", BIG, nullable=False),
         sa.PrimaryKeyConstraint("source"),
         sqlite_strict=True,
     )
@@ -168,6 +170,7 @@ def upgrade() -> None:
         sa.Column("queued", BIG, nullable=False),
         sa.Column("priority", BIG, nullable=False),
         sa.Column("lease_until_ms", BIG, nullable=False),
+        sa.Column("decision", sa.Text(), nullable=False),
         sa.Column("doc", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("team", "name", name="workloads_name"),
@@ -205,6 +208,7 @@ def downgrade() -> None:
     op.drop_table("leases")
     op.drop_table("idempotency")
     op.drop_table("explanations")
+    op.drop_index("decisions_by_explanation", "decisions")
     op.drop_index("decisions_by_time", "decisions")
     op.drop_index("decisions_of_workload", "decisions")
 

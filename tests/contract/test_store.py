@@ -55,7 +55,7 @@ class TestSqlite(StoreSuite):
         for value in ("'many'", "1.5"):
             with pytest.raises(Exception, match=r"cannot store|datatype"):
                 async with store.transaction() as tx:
-                    await tx.connection.execute(text(f"INSERT INTO partitions VALUES ('x', {value}, 0)"))
+                    await tx.connection.execute(text(f"INSERT INTO partitions VALUES ('x', {value}, 0, 0)"))
 
 
 class MemoryBase:
