@@ -63,7 +63,6 @@ def resync_finished(reception: Reception, place: Place, missing: tuple[str, ...]
         missing=missing[:MISSING_LIMIT],
         unsound="" if mended else reception.unsound,
         mending=False,
-        resync_tries=0 if mended and not missing else reception.resync_tries,
     )
 
 

@@ -23,6 +23,7 @@ REPEAT_LIMIT: Final = 200
 RESYNC_TYPE: Final = "federation.resync.requested.v1"
 RESYNC_RUNS_MS: Final = 60_000
 LONGEST_BACK_OFF_MS: Final = 60_000
+SOUND_FOR_MS: Final = 300_000
 PENDING_RESYNCS: Final = 10
 
 
@@ -120,10 +121,16 @@ def _is_due(cluster: Cluster, now_ms: int) -> bool:
     if not (cluster.stale or cluster.awaits) or cluster.phase is ClusterPhase.LEFT:
         return False
     reception = cluster.reception
-    wait_ms = min(1_000 * 2 ** min(reception.resync_tries, 10), LONGEST_BACK_OFF_MS)
+    wait_ms = min(1_000 * 2 ** max(0, _tries(cluster, now_ms) - 1), LONGEST_BACK_OFF_MS)
     if reception.resync and reception.mending and now_ms - cluster.observed_ms < RESYNC_RUNS_MS:
         wait_ms = LONGEST_BACK_OFF_MS
     return bool(now_ms - reception.resync_asked_ms >= wait_ms)
+
+
+def _tries(cluster: Cluster, now_ms: int) -> int:
+    """How often it was asked of late: where the trouble comes back with every resync, they must not follow at once."""
+    reception = cluster.reception
+    return 0 if now_ms - reception.resync_asked_ms > SOUND_FOR_MS else min(reception.resync_tries, 10)
 
 
 async def _ask(transaction: Transaction, name: str, now_ms: int) -> int:
@@ -134,9 +141,7 @@ async def _ask(transaction: Transaction, name: str, now_ms: int) -> int:
     pending = [row for row in await transaction.rows_after(name, done, REPEAT_LIMIT) if row.type == RESYNC_TYPE]
     if len(pending) >= PENDING_RESYNCS:
         return 0
-    reception = replace(
-        cluster.reception, resync_asked_ms=now_ms, resync_tries=min(cluster.reception.resync_tries + 1, 30)
-    )
+    reception = replace(cluster.reception, resync_asked_ms=now_ms, resync_tries=_tries(cluster, now_ms) + 1)
     await transaction.save_clusters([replace(cluster, reception=reception, revision=cluster.revision + 1)])
     doc = {"reason": cluster.unadopted or cluster.stale}
     await transaction.enqueue([OutboxRow(cluster=name, type=RESYNC_TYPE, doc=doc, created_ms=now_ms)])
