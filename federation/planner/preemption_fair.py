@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
 from federation.planner.borrowing import Share, Shares
@@ -23,6 +24,9 @@ from federation.planner.preemption import (
     fits,
     within_quota,
 )
+
+# Highest share first, then cohorts before teams; the index of the node, and how often it changed since the start.
+Entry = tuple[bool, int, bool, Order | str, int, int]
 
 
 class Strategy(StrEnum):
@@ -92,6 +96,9 @@ class _Search:
         my_share, before = self._shares.of(mine), self._shares.of(theirs)
         while walk.has(team):
             candidate = walk.pop(team)
+            if my_share.rank > before.rank:  # no strategy allows it, whatever the victim
+                self._retry.append(candidate)
+                continue
             after = self._shares.without(theirs, candidate.team, candidate.request)
             if _passes(self._rules.strategies[0], my_share, before, after):
                 return self._take(candidate, Reason.FAIR_SHARING)
@@ -127,6 +134,8 @@ class _Walk:
         self._team = self._tree.index[contest.incoming.team]
         self._path = frozenset(self._tree.chains[self._team])
         self._pruned: set[int] = set()
+        self._heaps: dict[int, list[Entry]] = {}
+        self._turns: dict[int, int] = {}
         self._left: dict[int, deque[Running]] = {}
         for running in candidates:
             self._left.setdefault(self._tree.index[running.team], deque()).append(running)
@@ -143,6 +152,7 @@ class _Walk:
                 node = self._highest_below(node)
             if node is not None:
                 yield node
+                self._refresh(node)
 
     def has(self, team: int) -> bool:
         return bool(self._left.get(team))
@@ -162,12 +172,29 @@ class _Walk:
 
     def _highest_below(self, cohort: int) -> int | None:
         """None, once there is nothing left below: the cohort is pruned then, and the walk starts anew."""
-        alive = [i for i in self._tree.children[cohort] if i not in self._pruned and not self._prunes(i)]
-        if not alive:
-            self._pruned.add(cohort)
-            return None
-        highest = max(self._shares.of(i).rank for i in alive)
-        return min((i for i in alive if self._shares.of(i).rank == highest), key=self._tie)
+        if cohort not in self._heaps:
+            members = [i for i in self._tree.children[cohort] if not self._prunes(i)]
+            self._heaps[cohort] = [self._entry(i) for i in members]
+            heapify(self._heaps[cohort])
+        heap = self._heaps[cohort]
+        while heap:
+            *_, i, turn = heap[0]
+            if i not in self._pruned and turn == self._turns.get(i, 0) and not self._prunes(i):
+                return i
+            heappop(heap)
+        self._pruned.add(cohort)
+        return None
+
+    def _refresh(self, team: int) -> None:
+        """After a victim: its team and the cohorts above it stand elsewhere among their siblings; others do not."""
+        for i, cohort in pairwise(self._tree.chains[team]):
+            self._turns[i] = self._turns.get(i, 0) + 1
+            if cohort in self._heaps and not self._prunes(i):
+                heappush(self._heaps[cohort], self._entry(i))
+
+    def _entry(self, i: int) -> Entry:
+        above_all, steps = self._shares.of(i).rank
+        return (not above_all, -steps, *self._tie(i), i, self._turns.get(i, 0))
 
     def _prunes(self, i: int) -> bool:
         is_team = not self._tree.nodes[i].cohort

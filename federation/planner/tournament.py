@@ -118,16 +118,22 @@ class _Tournament:
             self._best[node] = head
 
     def _key(self, node: int, head: Head) -> Key:
-        rules, share = self._rules, self._shares.of_with(node, self._arriving(node, head))
+        rules, arriving = self._rules, self._arriving(node, head)
         return (
             rules.waiting_first and not head.waiting,
-            rules.nominal_first and share.borrows_any(head.request),
-            share.rank,
+            rules.nominal_first and self._borrows(node, arriving),
+            self._shares.of_with(node, arriving).rank,
             rules.history.get(head.team, 0),
             -head.priority if rules.priority_between_teams else 0,
             head.created,
             head.name,
         )
+
+    def _borrows(self, node: int, arriving: PairAmounts) -> bool:
+        """On what is asked for; a root borrows from nobody."""
+        columns = ((self._tree.column(pair), amount) for pair, amount in arriving.items())
+        has_parent = self._tree.parent[node] is not None
+        return has_parent and any(column.usage[node] + amount > column.subtree[node] for column, amount in columns)
 
     def _arriving(self, node: int, head: Head) -> PairAmounts:
         """What of a request reaches a node: the teams and cohorts below take what they keep inside first."""
