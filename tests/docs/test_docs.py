@@ -37,7 +37,7 @@ FORBIDDEN: Final = [
         "/work" + "/",
         "/home" + "/[a-z]",
         "/root" + "/",
-        "nexus|artifactory",
+        "nex" + "us|artif" + "actory",
     )
 ]
 
