@@ -18,7 +18,9 @@ Label = Annotated[str, Meta(min_length=1, max_length=63)]
 Name = Annotated[str, Meta(min_length=1, max_length=253)]
 Text = Annotated[str, Meta(max_length=1024)]
 Quantities = Annotated[dict[Name, Annotated[str, Meta(max_length=64)]], Meta(max_length=64)]
-Labels = Annotated[dict[Annotated[str, Meta(max_length=317)], Annotated[str, Meta(max_length=256)]], Meta(max_length=256)]
+Labels = Annotated[
+    dict[Annotated[str, Meta(max_length=317)], Annotated[str, Meta(max_length=256)]], Meta(max_length=256)
+]
 
 
 class Wire(Struct, frozen=True, rename="camel", omit_defaults=False, kw_only=True):
@@ -78,7 +80,9 @@ class NodeObserved(Wire, frozen=True, kw_only=True):
     allocatable: Quantities
     requested: Quantities = {}
     used: Quantities | None = None
-    devices: Annotated[dict[Name, Annotated[tuple[Count, ...], Meta(max_length=256)]], Meta(max_length=16)] | None = None
+    devices: Annotated[dict[Name, Annotated[tuple[Count, ...], Meta(max_length=256)]], Meta(max_length=16)] | None = (
+        None
+    )
     unschedulable: bool = False
     conditions: Annotated[dict[Name, Annotated[str, Meta(max_length=32)]], Meta(max_length=64)] = {}
     labels: Labels = {}
