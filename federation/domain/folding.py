@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from federation.domain.cluster import Cluster, Node, Place
+from federation.domain.events import Stamp
 from federation.domain.placement import Placement
 from federation.domain.reception import told
 
@@ -73,7 +75,8 @@ class ClusterFold:
         """The object *name* was told at *place*: of the resync that runs or was last, if not before it."""
         if place > self.cluster.reception.started:
             reception = told(self.cluster.reception, name)
-            self.cluster = replace(self.cluster, reception=reception)
+            if reception is not self.cluster.reception:
+                self.cluster = replace(self.cluster, reception=reception)
 
     def _sum(self, before: Node | None, after: Node) -> None:
         came = int(not after.gone) - int(before is not None and not before.gone)
@@ -90,13 +93,21 @@ class ClusterFold:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One event on its way into *view*, its quantities read, at its *place*."""
+class Told(Struct, frozen=True):
+    """An event as it came in; *content* is what its reader made of it, its quantities read."""
+
+    event: Any
+    content: Any
+    stamp: Stamp
+    appended_ms: int
+
+
+class Step(Struct, frozen=True):
+    """One event on its way into *view* at its *place*; *content* as in `Told`."""
 
     view: ClusterFold
     event: Any
-    readied: Any
+    content: Any
     place: Place
     now_ms: int
 
@@ -122,11 +133,13 @@ def counted(node: Node | None) -> tuple[Mapping[str, int], Mapping[str, int]]:
 
 def with_change(total: Mapping[str, int], before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """*total* less *before* plus *after*, without zeros."""
+    changed = dict(total)
     if before == after:
-        return dict(total)
-    changed = {**total}
-    for name in {*before, *after}:
-        changed[name] = changed.get(name, 0) - before.get(name, 0) + after.get(name, 0)
+        return changed
+    for name, amount in before.items():
+        changed[name] = changed.get(name, 0) - amount
+    for name, amount in after.items():
+        changed[name] = changed.get(name, 0) + amount
     return {name: amount for name, amount in changed.items() if amount}
 
 

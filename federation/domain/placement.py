@@ -100,7 +100,7 @@ class Placement(Struct, frozen=True, kw_only=True):
         """Replicas that this placement may still come to have (3.1)."""
         if self.released:
             return 0
-        asked = max((ask.replicas + ask.surge for ask in self.asks), default=0)
+        asked = max([ask.replicas + ask.surge for ask in self.asks], default=0)
         if self.completions is not None:
             asked = 0 if self.finished else min(asked, max(0, self.completions - self.seen.succeeded))
         return max(asked, self.seen.live)
@@ -136,6 +136,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     @property
     def request(self) -> dict[str, int]:
         """What one replica may take: each resource at the largest request of the versions in flight (3.3)."""
+        if len(self.asks) == 1:
+            return self.asks[0].requests
         request: dict[str, int] = {}
         for ask in self.asks:
             request = largest(request, ask.requests)
@@ -144,19 +146,25 @@ class Placement(Struct, frozen=True, kw_only=True):
     @property
     def growth(self) -> dict[str, int]:
         """By how much a bound pod may still grow: it may be of the smallest version in flight (3.3)."""
+        if len(self.asks) < 2 or not self.bound:
+            return {}
         sizes = [ask.requests for ask in self.asks if ask.kind not in _ENDS]
-        if len(sizes) < 2 or not self.bound:
+        if len(sizes) < 2:
             return {}
         request = self.request
         return subtract(request, {name: min(size.get(name, 0) for size in sizes) for name in request})
 
     def held_amounts(self) -> dict[str, int]:
         """What the holds keep free: held replicas, and the growth of bound pods that a rollout may bring."""
-        return add(scale(self.request, self.held), scale(self.growth, self.bound))
+        return self._with_growth(scale(self.request, self.held))
 
     def claimed_amounts(self) -> dict[str, int]:
         """What the claim may come to take: a commit that raises any of it must leave no excess (2.3)."""
-        return add(scale(self.request, self.claim), scale(self.growth, self.bound))
+        return self._with_growth(scale(self.request, self.claim))
+
+    def _with_growth(self, amounts: dict[str, int]) -> dict[str, int]:
+        growth = self.growth
+        return add(amounts, scale(growth, self.bound)) if growth else amounts
 
     def raises(self, before: "Placement | None") -> bool:
         """Whether the claim rises from *before*, be more bound already: a pod that changes nodes can show twice (2.3)."""
@@ -186,10 +194,10 @@ class Placement(Struct, frozen=True, kw_only=True):
 
     def settled(self, node: str, now_ms: int) -> "Placement":
         """The placement with holds that sum to held: a surplus goes from *node* first, then by name; a lack joins *node*."""
-        held, holds = self.held, dict(self.holds)
-        named = sum(holds.values())
+        held, named = self.held, sum(self.holds.values())
         if named == held:
             return self
+        holds = dict(self.holds)
         if named < held:
             holds[node] = holds.get(node, 0) + held - named
             since = now_ms if named == 0 else self.held_since_ms
@@ -284,9 +292,11 @@ def _rolled_out(ask: Ask, event: PlacementObserved) -> bool:
 
 def _released(holds: dict[str, int], node: str, surplus: int) -> dict[str, int]:
     """*holds* less *surplus*, from *node* first and then from the first by name."""
-    for name in (node, *sorted(holds)):
-        taken = min(surplus, holds.get(name, 0))
-        if taken:
-            holds[name] -= taken
-            surplus -= taken
-    return {name: count for name, count in holds.items() if count}
+    while surplus:
+        name = node if node in holds else min(holds)
+        left = max(0, holds[name] - surplus)
+        surplus -= holds[name] - left
+        holds[name] = left
+        if not left:
+            del holds[name]
+    return holds

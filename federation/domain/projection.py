@@ -25,7 +25,7 @@ from federation.domain.events import (
     ResyncStarted,
     Stamp,
 )
-from federation.domain.folding import ClusterFold, Step, with_orders
+from federation.domain.folding import ClusterFold, Step, Told, with_orders
 from federation.domain.reception import Standing, place_of, receive, unsound
 from federation.domain.resources import InvalidAmounts, parse_needed, parse_offered
 from federation.domain.resyncs import fold_finished, fold_left, fold_started
@@ -36,19 +36,24 @@ def needs_everything(event: Event) -> bool:
     return isinstance(event, ResyncFinished | ClusterLeft)
 
 
-def fold(view: ClusterFold, event: Event, stamp: Stamp, appended_ms: int, now_ms: int) -> bool:
-    """Apply *event*; whether its content counted. Raises Invalid, before any change, when the content cannot be read."""
-    readied = _READERS[type(event)](event) if type(event) in _READERS else None
-    reception, standing = receive(
-        view.cluster.reception, stamp, opens=isinstance(event, ResyncStarted), at_ms=appended_ms
-    )
-    view.cluster = replace(view.cluster, reception=reception)
+def read_event(event: Event, stamp: Stamp, appended_ms: int) -> Told:
+    """*event* with its quantities read. Raises Invalid when its content cannot be."""
+    reader = _READERS.get(type(event))
+    return Told(event, reader(event) if reader is not None else None, stamp, appended_ms)
+
+
+def fold(view: ClusterFold, told: Told, now_ms: int) -> bool:
+    """Apply what was *told*; whether its content counted."""
+    cluster, event, stamp = view.cluster, told.event, told.stamp
+    opens = isinstance(event, ResyncStarted)
+    reception, standing = receive(cluster.reception, stamp, opens=opens, at_ms=told.appended_ms)
     if standing is not Standing.CURRENT:
+        view.cluster = replace(cluster, reception=reception)
         return False
-    view.cluster = replace(view.cluster, observed_ms=max(view.cluster.observed_ms, appended_ms))
-    if view.cluster.phase is ClusterPhase.LEFT and not isinstance(event, ResyncStarted):
+    view.cluster = replace(cluster, reception=reception, observed_ms=max(cluster.observed_ms, told.appended_ms))
+    if cluster.phase is ClusterPhase.LEFT and not opens:
         return False
-    counts = _FOLDS[type(event)](Step(view, event, readied, place_of(reception, stamp), now_ms))
+    counts = _FOLDS[type(event)](Step(view, event, told.content, place_of(reception, stamp), now_ms))
     view.cluster = _joined(view.cluster)
     return counts
 
@@ -91,9 +96,11 @@ def _read_node(event: NodeObserved) -> Node:
 def _bound_by_revision(placements: Iterable[BoundPlacement]) -> dict[str, dict[str, int]]:
     bound: dict[str, dict[str, int]] = {}
     for entry in placements:
-        if entry.bound:
-            revisions = bound.setdefault(entry.placement, {})
+        revisions = bound.get(entry.placement) if entry.bound else None
+        if revisions is not None:
             revisions[entry.revision] = revisions.get(entry.revision, 0) + entry.bound
+        elif entry.bound:
+            bound[entry.placement] = {entry.revision: entry.bound}
     return bound
 
 
@@ -117,7 +124,7 @@ def _fold_cluster(step: Step) -> bool:
         labels=event.labels,
         taints=event.taints,
         apis=event.apis,
-        unbound=step.readied,
+        unbound=step.content,
         acts=event.orders is not None,
     )
     if definition_of(after) != definition_of(cluster):
@@ -137,7 +144,7 @@ def _fold_node(step: Step) -> bool:
     before, name = view.nodes.get(event.node), f"nodes/{event.node}"
     if not step.is_news(before, name):
         return False
-    after: Node = replace(step.readied, place=step.place)
+    after: Node = replace(step.content, place=step.place)
     view.move_bound(before, after, step.now_ms)
     view.put_node(after)
     view.mark_told(name, step.place)

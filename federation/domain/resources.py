@@ -54,7 +54,7 @@ def subtract(left: Amounts, right: Amounts) -> dict[str, int]:
 
 
 def scale(amounts: Amounts, count: int) -> dict[str, int]:
-    return _without_zeros({name: value * count for name, value in amounts.items()})
+    return {name: value * count for name, value in amounts.items() if value} if count else {}
 
 
 def largest(left: Amounts, right: Amounts) -> dict[str, int]:

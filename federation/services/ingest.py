@@ -31,9 +31,9 @@ from federation.domain.events import (
     ResyncFinished,
     Stamp,
 )
-from federation.domain.folding import ClusterFold
+from federation.domain.folding import ClusterFold, Told
 from federation.domain.placement import Ask, AskKind
-from federation.domain.projection import fold, lose_history, needs_everything, note_parked
+from federation.domain.projection import fold, lose_history, needs_everything, note_parked, read_event
 from federation.domain.records import OutboxRow, Parked
 from federation.ports import Record, Store, Transaction
 
@@ -43,11 +43,11 @@ FIRST_GENERATION = 1
 
 @dataclass(slots=True)
 class Incoming:
-    """One record, read as far as it could be: an event with its stamp, or the reason why it is parked."""
+    """One record, read as far as it could be: what it tells, or the reason why it is parked."""
 
     record: Record
     stamp: Stamp | None = None
-    event: Event | None = None
+    told: Told | None = None
     reason: str = ""
 
     @property
@@ -72,11 +72,12 @@ class _Tally:
     parked: list[Parked] = field(default_factory=list)
 
 
-def read(record: Record) -> Incoming:
+def read(record: Record, now_ms: int) -> Incoming:
     """Decode *record*; what is wrong with it becomes a reason, never an exception."""
     try:
         envelope = decode_record(record.key, record.headers)
-        return Incoming(record, _stamp(envelope), _event(record, envelope))
+        event, stamp = _event(record, envelope), _stamp(envelope)
+        return Incoming(record, stamp, read_event(event, stamp, min(record.appended_ms, now_ms)))
     except Invalid as error:
         return Incoming(record, _own_stamp(record), reason=_reason(error))
 
@@ -109,7 +110,7 @@ async def ingest(store: Store, source: str, expected: int, records: Sequence[Rec
 
     Raises StaleOffset, changing nothing, when another consumer has moved the position.
     """
-    incoming = [read(record) for record in records]
+    incoming = [read(record, now_ms) for record in records]
     async with store.transaction() as transaction:
         await transaction.move_position(source, expected, records[-1].offset + 1)
         folds = await load(transaction, incoming)
@@ -132,20 +133,21 @@ async def forget_history(store: Store, source: str, position: int, expected: int
 async def load(transaction: Transaction, incoming: Sequence[Incoming]) -> dict[str, ClusterFold]:
     """Lock the clusters that *incoming* names and load the rows that folding it looks at."""
     names = sorted({item.cluster for item in incoming if item.stamp is not None and item.cluster})
-    await transaction.add_clusters([item.cluster for item in incoming if item.event is not None])
+    await transaction.add_clusters([item.cluster for item in incoming if item.told is not None])
     clusters = await transaction.lock_clusters(names)
     generation = await transaction.generation()
     folds = {name: ClusterFold(_met(cluster, generation), generation=generation) for name, cluster in clusters.items()}
-    whole = {item.cluster for item in incoming if item.event is not None and needs_everything(item.event)}
-    for name in sorted(whole & folds.keys()):
+    told = [(item.cluster, item.told) for item in incoming if item.told is not None and item.cluster in folds]
+    whole = {cluster for cluster, each in told if needs_everything(each.event)}
+    for name in sorted(whole):
         folds[name].nodes = await transaction.node_places(name)
         living = await transaction.placements_in(name)
         folds[name].placements = {placement.id: placement for placement in living}
-    events = [(item.cluster, item.event) for item in incoming if item.event is not None and item.cluster in folds]
-    nodes = await transaction.nodes(sorted({key for key in map(_node_key, events) if key and key[0] not in whole}))
+    keys = {(cluster, each.event.node) for cluster, each in told if isinstance(each.event, NodeObserved | NodeGone)}
+    nodes = await transaction.nodes(sorted(key for key in keys if key[0] not in whole))
     for (cluster, name), node in nodes.items():
         folds[cluster].nodes[name] = node
-    await _load_placements(transaction, folds, events)
+    await _load_placements(transaction, folds, told)
     return folds
 
 
@@ -156,33 +158,27 @@ def _met(cluster: Cluster, generation: int) -> Cluster:
 
 
 async def _load_placements(
-    transaction: Transaction, folds: Mapping[str, ClusterFold], events: Iterable[tuple[str, Event]]
+    transaction: Transaction, folds: Mapping[str, ClusterFold], told: Iterable[tuple[str, Told]]
 ) -> None:
-    wanted = {placement for _, event in events for placement in _placements_named(event)}
-    wanted |= {
-        placement
-        for cluster, event in events
-        if isinstance(event, ResyncFinished) and folds[cluster].cluster.awaits
-        for placement in event.placements
-    }
-    wanted |= {placement for view in folds.values() for node in view.nodes.values() for placement in node.bound}
+    wanted = {placement for cluster, each in told for placement in _looked_at(folds[cluster], each)}
     known = {placement for view in folds.values() for placement in view.placements}
     for placement in (await transaction.placements(sorted(wanted - known))).values():
         if placement.cluster in folds:
             folds[placement.cluster].placements[placement.id] = placement
 
 
-def _node_key(entry: tuple[str, Event]) -> tuple[str, str] | None:
-    cluster, event = entry
-    return (cluster, event.node) if isinstance(event, NodeObserved | NodeGone) else None
-
-
-def _placements_named(event: Event) -> Iterable[str]:
-    if isinstance(event, NodeObserved):
-        return (entry.placement for entry in event.placements)
+def _looked_at(view: ClusterFold, told: Told) -> Iterable[str]:
+    """Placements that folding looks at. Of a node's those that it bears otherwise than its row says: others stay."""
+    event = told.event
     if isinstance(event, PlacementObserved | ActionFinished):
         return (event.placement,)
-    return ()
+    if isinstance(event, NodeObserved | NodeGone):
+        before = view.nodes[event.node].bound if event.node in view.nodes else {}
+        after = told.content.bound if isinstance(event, NodeObserved) else {}
+        return [each for each in {*before, *after} if before.get(each) != after.get(each)]
+    named = event.placements if isinstance(event, ResyncFinished) and view.cluster.awaits else ()
+    borne = (placement for node in view.nodes.values() for placement in node.bound) if needs_everything(event) else ()
+    return (*named, *borne)
 
 
 def apply(folds: Mapping[str, ClusterFold], incoming: Sequence[Incoming], now_ms: int) -> _Tally:
@@ -190,24 +186,15 @@ def apply(folds: Mapping[str, ClusterFold], incoming: Sequence[Incoming], now_ms
     tally = _Tally()
     for item in incoming:
         view = folds.get(item.cluster)
-        if item.event is not None and item.stamp is not None and view is not None:
-            _fold_one(view, item, tally, now_ms)
+        if item.told is not None and view is not None:
+            counted = fold(view, item.told, now_ms)
+            tally.folded += counted
+            tally.ignored += not counted
+            if view.cluster.source != item.record.source:
+                view.cluster = replace(view.cluster, source=item.record.source)
         if item.reason:
             _park(view, item, tally, now_ms)
     return tally
-
-
-def _fold_one(view: ClusterFold, item: Incoming, tally: _Tally, now_ms: int) -> None:
-    assert item.event is not None
-    assert item.stamp is not None
-    try:
-        counted = fold(view, item.event, item.stamp, min(item.record.appended_ms, now_ms), now_ms)
-    except Invalid as error:
-        item.reason = _reason(error)
-        return
-    tally.folded += counted
-    tally.ignored += not counted
-    view.cluster = replace(view.cluster, source=item.record.source)
 
 
 def _park(view: ClusterFold | None, item: Incoming, tally: _Tally, now_ms: int) -> None:

@@ -35,12 +35,12 @@ class Ingester:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until *stop*; what is folded is committed before it ends."""
-        consumer = await self.log.consume(GROUP, TOPICS, self._read_positions)
+        consumer = await self.log.consume(GROUP, TOPICS, self.read_positions)
         failures = 0
         try:
             while not stop.is_set():
                 try:
-                    await self._turn(consumer)
+                    await self.turn(consumer)
                     failures = 0
                     self.health.well("ingester")
                 except Unavailable as error:
@@ -52,14 +52,15 @@ class Ingester:
         finally:
             await asyncio.shield(consumer.close())
 
-    async def _read_positions(self, sources: Sequence[str]) -> Mapping[str, int]:
+    async def read_positions(self, sources: Sequence[str]) -> Mapping[str, int]:
         async with self.store.reader() as reader:
             found = await reader.positions(sources)
         for source in sources:
             self.positions[source] = found.get(source, -1)
         return found
 
-    async def _turn(self, consumer: Consumer) -> None:
+    async def turn(self, consumer: Consumer) -> None:
+        """One look at the log: fold what it has and commit."""
         batch = await consumer.poll(BATCH, WAIT_SECONDS)
         for source, position in batch.reset.items():
             await forget_history(self.store, source, position, self.positions.get(source, -1))

@@ -19,7 +19,7 @@ from federation.domain.events import (
 )
 from federation.domain.folding import ClusterFold, counted, with_change
 from federation.domain.placement import Ask, AskKind, Placement
-from federation.domain.projection import fold
+from federation.domain.projection import fold, read_event
 
 NOW = 1_700_000_000_000
 CPU = {"cpu": 1000}
@@ -72,7 +72,7 @@ class World:
 
     def hear(self, told: Iterable[tuple[Event, Stamp]], at_ms: int = NOW) -> list[bool]:
         """Fold what was told, in the order given; which of it counted."""
-        return [fold(self.view, event, stamp, at_ms, at_ms) for event, stamp in told]
+        return [fold(self.view, read_event(event, stamp, at_ms), at_ms) for event, stamp in told]
 
     def placement(self, name: str = "p") -> Placement:
         return self.view.placements[name]
