@@ -27,6 +27,7 @@ class Image:
     partitions: dict[str, Partition] = field(default_factory=dict)
     held: dict[str, Placement] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
+    unsure_ms: dict[str, int] = field(default_factory=dict)
     _silent: dict[str, bool] = field(default_factory=dict)
 
     async def refresh(self, reader: Reader) -> bool:
@@ -81,6 +82,14 @@ class Image:
         """Whether nothing was heard of *cluster* for too long, as of when its consumer last stood at the log's end."""
         partition = self.partitions.get(cluster.source)
         return partition is not None and cluster.silent(partition.caught_up_ms, self.silent_after_seconds)
+
+    def is_unsure(self, cluster: Cluster) -> bool:
+        """Whether what is known of *cluster* may be old or not whole."""
+        return bool(cluster.stale) or self.is_silent(cluster)
+
+    def note_unsure(self, now_ms: int) -> None:
+        """Remember when each cluster was last silent or stale."""
+        self.unsure_ms.update({name: now_ms for name, cluster in self.clusters.items() if self.is_unsure(cluster)})
 
     def take_touched(self) -> list[str]:
         """Workloads whose placements changed since this was last asked."""

@@ -42,15 +42,22 @@ class Judge:
 
     def is_overdue(self, placement: Placement, cluster: Cluster | None) -> bool:
         """Whether replicas are held for longer than the deadline, in a cluster that is neither silent nor stale (3.5)."""
-        if cluster is None or cluster.phase is not ClusterPhase.READY or cluster.stale or self.image.is_silent(cluster):
+        if cluster is None or cluster.phase is not ClusterPhase.READY or self.image.is_unsure(cluster):
             return False
-        waits_since = max(placement.dispatched_ms, placement.held_since_ms)
-        return _waits(placement) and self.now_ms - waits_since > self.deadline_seconds * 1000
+        unsure_ms = self.image.unsure_ms.get(cluster.name, 0)
+        waits_since = max(placement.dispatched_ms, placement.held_since_ms, unsure_ms)
+        return _waits(placement) and self._known_ms(cluster) - waits_since > self.deadline_seconds * 1000
+
+    def _known_ms(self, cluster: Cluster) -> int:
+        """Up to when *cluster* is known: what stands in the log unread may show that all is well."""
+        partition = self.image.partitions.get(cluster.source)
+        return self.now_ms if partition is None else min(self.now_ms, partition.caught_up_ms)
 
 
 async def review(image: Image, store: Store, clock: Clock, deadline_seconds: float) -> None:
     """Look at what the last refresh touched, and at holds whose time is up."""
     judge = Judge(image, clock.now_ms(), deadline_seconds)
+    image.note_unsure(judge.now_ms)
     held = list(image.held.values())
     overdue = {each.workload for each in held if judge.is_overdue(each, image.clusters.get(each.cluster))}
     touched = image.take_touched()
@@ -64,7 +71,7 @@ async def review(image: Image, store: Store, clock: Clock, deadline_seconds: flo
     for workload in workloads:
         found = placements[workload.id]
         late = any(judge.condemns(workload, each, image.clusters.get(each.cluster)) for each in found)
-        if late or _was_found(workload, found) or _looked_at(workload, found) is not None or _is_over(workload, found):
+        if late or _woken(workload, found) or _looked_at(workload, found) is not None or _is_over(workload, found):
             await _settle(store, workload.id, judge)
 
 
@@ -108,11 +115,20 @@ def _looked_at(workload: Workload, placements: Sequence[Placement]) -> WorkloadS
     return None
 
 
-def _was_found(workload: Workload, placements: Sequence[Placement]) -> bool:
-    """Whether a restore has adopted what is not what was decided: it is planned again (section 6)."""
+def _woken(workload: Workload, placements: Sequence[Placement]) -> str:
+    """Why the workload has to be planned again although nothing was lost; empty where it has not.
+
+    A restore has adopted what is not what was decided (section 6); or more stands than was decided, for pods came up
+    after all before a withdrawal reached them, and its floor has left them (3.5).
+    """
     if workload.phase in ENDED_PHASES or workload.queued:
-        return False
-    return any(placement.found for placement in placements)
+        return ""
+    if any(placement.found for placement in placements):
+        return "restored: its members run what was not decided"
+    wanted = sum(placement.wanted for placement in placements)
+    if workload.phase in _SETTLED or wanted <= workload.assigned or any(each.floor_is_open for each in placements):
+        return ""
+    return f"{wanted} replicas stand where {workload.assigned} were decided"
 
 
 def _is_over(workload: Workload, placements: Sequence[Placement]) -> bool:
@@ -133,8 +149,9 @@ async def _settle(store: Store, workload_id: str, judge: Judge) -> None:
             await transaction.remove_workloads([workload_id])
             return
         after = _stepped(workload, placements, judge.now_ms)
-        if _was_found(after, placements):
-            after = replace(after, wake="restored: its members run what was not decided", changed_ms=judge.now_ms)
+        why = _woken(after, placements)
+        if why:
+            after = replace(after, wake=why, changed_ms=judge.now_ms)
         for placement in placements:
             if judge.condemns(after, placement, clusters[placement.cluster]):
                 after = await _withdraw(transaction, (after, placement), clusters, judge.now_ms)
