@@ -38,23 +38,23 @@ def _clusters(world: World, invariants: Invariants) -> Iterator[str]:
 def _nodes(world: World, member: SimulatedCluster) -> Iterator[str]:
     query = "SELECT node, doc FROM nodes WHERE cluster = ?"
     rows = world.database.raw.execute(query, (member.name,)).fetchall()
-    known = {name: node for name, doc in rows if not (node := _NODE.decode(doc)).gone}
+    known = {name: seen for name, doc in rows if not (seen := _NODE.decode(doc)).gone}
     if known.keys() != member.nodes.keys():
         yield f"{member.name} has nodes {sorted(member.nodes)}, known are {sorted(known)}"
         return
     for name, node in member.nodes.items():
-        seen, used = known[name], {key: value for key, value in member.usage.get(name, {}).items() if value}
+        told, used = known[name], {key: value for key, value in member.usage.get(name, {}).items() if value}
         bound: dict[str, int] = {}
         for pod in member.pods_on.get(name, {}).values():
             if pod.placement and pod.live:
                 bound[pod.placement] = bound.get(pod.placement, 0) + 1
         usable = not node.lost_ms and not node.unschedulable
-        if (seen.usable, seen.allocatable) != (usable, parse_offered(node.allocatable)):
-            yield f"{name} is usable={usable}, known as {seen.usable}"
-        if {key: value for key, value in seen.requested.items() if value} != used:
-            yield f"{name} has {used} requested, known are {seen.requested}"
-        if {each: seen.bound_of(each) for each in seen.bound} != bound:
-            yield f"{name} has {bound} bound, known are {seen.bound}"
+        if (told.usable, told.allocatable) != (usable, parse_offered(node.allocatable)):
+            yield f"{name} is usable={usable}, known as {told.usable}"
+        if {key: value for key, value in told.requested.items() if value} != used:
+            yield f"{name} has {used} requested, known are {told.requested}"
+        if {each: told.bound_of(each) for each in told.bound} != bound:
+            yield f"{name} has {bound} bound, known are {told.bound}"
 
 
 def _placement(world: World, placement: Placement) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _placement(world: World, placement: Placement) -> Iterator[str]:
 
 
 def _workloads(callers: Callers, invariants: Invariants) -> Iterator[str]:
-    for key, body in callers.accepted.items():
+    for key in callers.accepted:
         workload: Workload | None = invariants.workloads.now.get(key)
         if key in callers.ended and (workload is None or workload.phase is WorkloadPhase.DELETING):
             if workload is not None:

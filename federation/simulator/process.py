@@ -61,8 +61,11 @@ class Process:
         return not self._running.is_set()
 
     def freeze(self) -> None:
-        """As by SIGSTOP: whatever it asks of the world waits."""
+        """As by SIGSTOP: whatever it asks of the world waits. The database gives up what it had begun there."""
         self._running.clear()
+        if self.store is not None:
+            for connection in list(self.store.inline.connections):
+                connection.end()
 
     def resume(self) -> None:
         self._running.set()

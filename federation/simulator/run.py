@@ -5,10 +5,12 @@ import gc
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
+from federation.domain.errors import Unavailable
+from federation.services.check import WRONG, check
 from federation.simulator.callers import Callers
 from federation.simulator.ending import unsettled
 from federation.simulator.faults import Faults
@@ -17,8 +19,9 @@ from federation.simulator.scenario import Scenario
 from federation.simulator.virtual import VirtualLoop
 from federation.simulator.world import World
 
-LOOK_SECONDS = 2.0
-STARTING_SECONDS = 4.0
+LOOK_SECONDS: Final = 2.0
+STARTING_SECONDS: Final = 4.0
+PROVE_EVERY: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class _Play:
         _listen(world, traced=self._traced)
         try:
             await world.start()
+            if self._scenario.racers:
+                await faults.race()
             await asyncio.sleep(STARTING_SECONDS)
             await self._go_wrong(world, callers, faults)
             if not world.violations:
@@ -89,6 +94,8 @@ class _Play:
             world.note(f"step {self._steps}: {await callers.act()}")
             await asyncio.sleep(world.span(self._scenario.step_milliseconds) / 1000)
             faults.invariants.step()
+            if self._steps % PROVE_EVERY == 0:
+                await _prove(world)
 
     async def _come_to_rest(self, world: World, callers: Callers, invariants: Invariants) -> None:
         left = ["nothing was looked at"]
@@ -99,6 +106,7 @@ class _Play:
             left = unsettled(world, callers, invariants)
         for line in left:
             world.violated(f"in the end: {line}")
+        await _prove(world)
 
     def _result(self, world: World) -> Result:
         return Result(
@@ -111,6 +119,17 @@ class _Play:
             seconds=asyncio.get_running_loop().time(),
             trace=tuple(world.trace) if self._traced else (),
         )
+
+
+async def _prove(world: World) -> None:
+    """What `federation check` says of the database at this moment."""
+    try:
+        lines = await check(world.api.store, world.clock, sample=5)
+    except Unavailable:
+        return
+    for line in lines:
+        if line.verdict == WRONG:
+            world.violated(f"of check: {line}")
 
 
 def _listen(world: World, *, traced: bool) -> None:

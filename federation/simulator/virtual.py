@@ -4,6 +4,7 @@ import asyncio
 import random
 import selectors
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 from adapters.system import encoded
@@ -23,12 +24,40 @@ class _Counted(selectors.SelectSelector):
         return []
 
 
+class _Future(asyncio.Future[Any]):
+    """Hashed by its number and not by its address: the order of a set of these is the same in each history."""
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop, number: int) -> None:
+        self._number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Task(asyncio.Task[Any]):
+    def __init__(self, work: Any, *, loop: asyncio.AbstractEventLoop, number: int, **more: Any) -> None:
+        self._number = number
+        super().__init__(work, loop=loop, **more)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time only passes while everybody waits."""
 
     def __init__(self) -> None:
         self._counted = _Counted()
+        self._numbers = count()
         super().__init__(self._counted)
+        self.set_task_factory(self._task)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return _Future(loop=self, number=next(self._numbers))
+
+    def _task(self, loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Future[Any]:
+        return _Task(work, loop=loop, number=next(self._numbers), **more)
 
     def time(self) -> float:
         return self._counted.now

@@ -3,13 +3,13 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Any, Final, cast
 
 from adapters.memory.cluster import SimulatedCluster
 from adapters.memory.cluster_state import Timing
-from adapters.memory.store import MemoryDatabase, MemoryStore
+from adapters.memory.store import MemoryDatabase
 from adapters.system import SystemClock, Threads, Ulids
 from federation.bootstrap import Hub, work_loops
 from federation.config import Settings
@@ -50,7 +50,7 @@ class World:
         self.hubs: dict[str, Process] = {}
         self.agents: dict[str, list[Process]] = {}
         self.hurt: dict[str, str] = {}
-        self.latency_seconds = 0.004
+        self.trouble: Callable[[str, str], Awaitable[None]] | None = None
         self.fired: Counter[str] = Counter()
         self.violations: list[str] = []
         self.trace: list[str] = []
@@ -58,7 +58,9 @@ class World:
         self._digest = blake2b(digest_size=16)
         self._count = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._stop = asyncio.Event()
+        self.database.faults.connecting = lambda owner: self._ask_database(owner, "connect")
+        self.database.faults.committing = lambda owner: self._ask_database(owner, "commit")
+        self.database.faults.committed = lambda owner: self._ask_database(owner, "answer")
 
     async def start(self) -> None:
         """Members with their nodes, an agent each, and the hub's processes."""
@@ -183,7 +185,7 @@ class World:
     async def start_hub(self, name: str) -> None:
         """A process with the loops of `federation work`."""
         rng = self._rng()
-        store = cast(_HubStore, await self.database.open(owner=name))
+        store = await self.database.open(owner=name)
         process = Process(name, rng, store)
         hub = Hub(
             settings=SETTINGS,
@@ -200,5 +202,9 @@ class World:
     def _rng(self) -> random.Random:
         return random.Random(self.rng.random())
 
-
-_HubStore = MemoryStore
+    async def _ask_database(self, owner: str, moment: str) -> None:
+        """The way to the database, and what goes wrong there."""
+        if owner in self.hubs:
+            await self.hubs[owner].reach(0.002)
+        if self.trouble is not None:
+            await self.trouble(owner, moment)
