@@ -1,0 +1,88 @@
+"""Processes that end as by kill -9, with work in flight: nothing is lost, and nothing is done twice."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from tests.e2e.hub import Hub, by_cluster
+from tests.e2e.manifests import deployment
+from tests.e2e.sight import TEAM, per_cluster, pods
+from tests.e2e.system import System
+
+Json = Any
+pytestmark = pytest.mark.timeout(90, func_only=True)
+LEASE_SECONDS = 15
+
+
+async def test_a_second_agent_stands_by_and_takes_over_when_the_first_is_killed(system: System):
+    system.run("second", "agent", system.agent_settings("east"))
+    await asyncio.sleep(3)
+    terms = system.programs["second"].log().count("term begins")
+    workload = await system.hub.place(deployment("guarded", 6), team=TEAM)
+    before = await system.hub.runs(workload, 6)
+
+    system.programs["agent-east"].kill()
+    await system.hub.patch(f"/v1/workloads/{workload}", {"replicas": 12})
+    after = await system.hub.runs(workload, 12, LEASE_SECONDS + 30)
+    found = await pods(system, "guarded")
+
+    assert terms == 0
+    assert system.programs["second"].log().count("term begins") == 1
+    assert by_cluster(after)["east"] > by_cluster(before)["east"]
+    assert per_cluster(found) == by_cluster(after)
+    # As it was: the first stands by, and leads again once the second goes in good order.
+    system.programs["agent-east"].start()
+    await asyncio.to_thread(system.end, "second")
+    again = await system.hub.get("/v1/clusters/east")
+    assert again["phase"] == "ready"
+
+
+async def test_workers_that_are_killed_with_work_in_flight_lose_and_double_nothing(system: System):
+    names = [f"flight-{number}" for number in range(8)]
+
+    placed = []
+    for number, name in enumerate(names):
+        placed.append(await system.hub.place(deployment(name, 3), team=TEAM))
+        if number % 3 == 2:
+            system.programs["work"].kill()
+            await asyncio.to_thread(system.programs["work"].start)
+    running = [await system.hub.runs(workload, 3, 60) for workload in placed]
+
+    for name, workload in zip(names, running, strict=True):
+        assert per_cluster(await pods(system, name)) == by_cluster(workload)
+
+
+async def test_an_api_that_is_killed_while_it_is_asked_takes_each_workload_once(system: System):
+    names = [f"asked-{number}" for number in range(8)]
+
+    asked = asyncio.gather(*(insist(system.hub, name) for name in names))
+    for _ in range(2):
+        await asyncio.sleep(0.1)
+        system.programs["serve"].kill()
+        await asyncio.to_thread(system.programs["serve"].start)
+    placed = await asked
+    listed = (await system.hub.get("/v1/workloads?limit=500"))["items"]
+
+    assert sorted(item["name"] for item in listed) == names
+    assert {item["id"] for item in listed} == set(placed)
+    for name, workload in zip(names, placed, strict=True):
+        running = await system.hub.runs(workload, 2, 60)
+        assert per_cluster(await pods(system, name)) == by_cluster(running)
+
+
+async def insist(hub: Hub, name: str) -> str:
+    """Ask for a workload until it is answered, with one key so that it counts once."""
+    key = {"Idempotency-Key": str(uuid4())}
+    body = {"manifest": deployment(name, 2), "team": TEAM}
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                status, answer = await hub.request("POST", "/v1/workloads", body, key)
+            except (aiohttp.ClientError, TimeoutError):
+                await asyncio.sleep(0.1)
+                continue
+            assert status < 300, answer
+            return str(answer["id"])
