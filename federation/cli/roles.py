@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from federation.config import Settings
+    from federation.simulator.run import Result
 
 Role = Callable[["Settings", asyncio.Event], Awaitable[None]]
 Config = Annotated[str, typer.Option("--config", help="A TOML file of settings.", envvar="FEDERATION_CONFIG")]
@@ -26,7 +27,7 @@ Context = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the roles to the command line."""
-    for command in (up, serve, work, agent, migrate, check):
+    for command in (up, serve, work, agent, migrate, check, simulate):
         app.command(rich_help_panel="Roles")(command)
 
 
@@ -110,6 +111,40 @@ def check(
     _run(role, config, {})
     if "wrong" in verdicts:
         sys.exit(1)
+
+
+def simulate(
+    scenario: Annotated[str, typer.Argument(help="A scenario that ships, or a file; none: each in turn.")] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The first seed.")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="Processes; 0: one a core.")] = 0,
+    trace: Annotated[bool, typer.Option("--trace", help="Tell the whole history.")] = False,
+) -> None:
+    """Run the real loops through a scenario in virtual time: whatever goes wrong, the invariants hold."""
+    from federation.domain.errors import FederationError
+    from federation.simulator.many import play_many, seeds_of
+    from federation.simulator.scenario import load
+
+    try:
+        todo = seeds_of(scenario, seed, seeds)
+        for name in {name for name, _ in todo}:
+            load(name)
+        failed = sum(_told(result) for result in play_many(todo, workers=jobs, traced=trace))
+    except FederationError as error:
+        typer.echo(f"federation: {error}", err=True)
+        sys.exit(1)
+    typer.echo(f"{len(todo) - failed} of {len(todo)} seeds hold")
+    sys.exit(1 if failed else 0)
+
+
+def _told(result: "Result") -> int:
+    """Print how a seed came out; 1 where it failed."""
+    for line in result.trace:
+        typer.echo(line)
+    typer.echo(result.line)
+    if result.violation:
+        typer.echo(f"  again: federation simulate {result.scenario} --seed {result.seed} --trace")
+    return int(bool(result.violation))
 
 
 def _run(role: Role, config: str, overrides: dict[str, str], *, greet: bool = False) -> None:

@@ -44,7 +44,7 @@ def load(name: str) -> Scenario:
     path = Path(name) if name.endswith((".yaml", ".yml")) else SCENARIOS / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return msgspec.convert({"name": path.stem, **content}, Scenario, strict=True)
+        return msgspec.convert({"name": name, **content}, Scenario, strict=True)
     except FileNotFoundError:
         known = ", ".join(sorted(each.stem for each in SCENARIOS.glob("*.yaml")))
         raise Invalid(f"no scenario {name!r}; there are {known}, or a file that ends in .yaml") from None
