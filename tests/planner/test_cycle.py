@@ -363,6 +363,30 @@ def test_a_larger_request_that_fits_nowhere_waits_and_says_so():
     assert (outcome.status, replicas_of(outcome)) == ("waiting", {"east": 4})
 
 
+def test_a_larger_request_waits_where_the_cluster_as_a_whole_owes():
+    nodes = [
+        make_node("a", cores=10, requested=4, bound={"p-web-east": {"1": 4}}),
+        make_node("b", cores=4, requested=6),
+    ]
+    here = make_placement("east", replicas=4)
+    pool = make_pool(make_cluster("east", nodes=nodes), placements=[here])
+
+    outcome = decide(pool, make_request(make_workload(replicas=4, cores=2, revision="2", surge=1), here))
+
+    assert (outcome.status, replicas_of(outcome)) == ("waiting", {"east": 4})
+
+
+def test_a_larger_request_waits_where_no_node_bears_it():
+    nodes = [make_node(name, cores=2.5, requested=1, bound={"p-web-east": {"1": 1}}) for name in "abcd"]
+    here = make_placement("east", replicas=4)
+    pool = make_pool(make_cluster("east", nodes=nodes), placements=[here])
+
+    in_place = decide(pool, make_request(make_workload(replicas=4, cores=2, revision="2", surge=0), here))
+    surging = decide(pool, make_request(make_workload(replicas=4, cores=2, revision="2", surge=1), here))
+
+    assert (in_place.status, surging.status) == ("placed", "waiting")
+
+
 def test_the_growth_of_a_rollout_is_not_given_to_the_next():
     node = make_node("a", cores=10, requested=4, bound={"p-web-east": {"1": 4}})
     here = make_placement("east", replicas=4)

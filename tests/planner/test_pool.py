@@ -154,6 +154,45 @@ def test_a_resource_is_known_once_a_node_offers_it():
     assert (before, fits(pool, SHAPES[7])) == ({"east": 0}, {"east": 3})
 
 
+def test_a_cluster_that_outgrows_its_block_is_counted_once():
+    pool = make_pool(make_cluster("east", cores=4, nodes=1))
+    before = fits(pool, SHAPES[0])
+
+    grown = make_cluster("east", cores=4, nodes=9)
+    pool.put_nodes("east", grown.nodes)
+    pool.put_cluster(grown.cluster, silent=False)
+
+    assert (before, fits(pool, SHAPES[0])) == ({"east": 4}, {"east": 36})
+
+
+def test_a_kind_of_node_that_comes_in_place_of_another_is_judged_anew():
+    plain, fast = make_node("a"), make_node("a", labels={"disk": "ssd"})
+    pool = make_pool(make_cluster("east", nodes=[plain]))
+    seen = [fits(pool, SHAPES[4])["east"]]
+
+    for node in (make_node("a", labels={"disk": "hdd"}), fast, plain):
+        pool.put_nodes("east", [node])
+        seen.append(fits(pool, SHAPES[4])["east"])
+
+    assert seen == [0, 0, 4, 0]
+
+
+def test_holes_are_closed_once_most_of_the_columns_are_holes():
+    sites = [make_cluster(f"c{index:02}", cores=index % 3 + 1, nodes=200) for index in range(30)]
+    pool = make_pool(*sites)
+    held = make_placement("c29", replicas=2, bound=0, holds={"c29-007": 2})
+    pool.put_placements([held])
+    before, rows = fits(pool, SHAPES[0]), free(pool, "c29")
+    for index in range(28):
+        pool.drop_cluster(f"c{index:02}")
+
+    pool.settle()
+
+    assert pool.table.end == 400
+    assert fits(pool, SHAPES[0]) == {name: before[name] for name in ("c28", "c29")}
+    assert free(pool, "c29") == rows
+
+
 # --- properties ------------------------------------------------------------------------------------------------------
 
 NAMES = ("n-0", "n-1", "n-2", "n-3", "n-4", "n-5")
