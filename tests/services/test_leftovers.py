@@ -78,10 +78,10 @@ async def test_a_source_that_was_made_anew_is_read_from_its_start_though_it_has_
         anew.join(anew.node(cores=64))
         anew.tell(*(anew.beat() for _ in range(2 * position)))
         fresh = site.unread(SOURCE, position)
-        early, late = fresh[:5], fresh[5:]
+        early, late = fresh[:2], fresh[2:]
         renumbered = [_moved(record, number) for number, record in enumerate(early)]
         await ingest(site.store, SOURCE, 0, renumbered, site.clock.now_ms())
-        await ingest(site.store, SOURCE, 5, [_moved(r, 5 + n) for n, r in enumerate(late)], site.clock.now_ms())
+        await ingest(site.store, SOURCE, 2, [_moved(r, 2 + n) for n, r in enumerate(late)], site.clock.now_ms())
         async with site.store.reader() as reader:
             await image.refresh(reader)
         image.pool.settle()
