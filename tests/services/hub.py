@@ -280,6 +280,11 @@ class Hub:
         return [msgspec.json.decode(record.value) for record in self.log.held(f"federation.actions.{cluster}")]
 
 
+def replace_store(process: Hub, store: SqlStore) -> Hub:
+    """The process on a database of the test's choice."""
+    return Hub(store=store, clock=process.clock, log=process.log, ids=process.ids)
+
+
 @asynccontextmanager
 async def hub(tmp_path: Path, *, partitions: int = 1) -> AsyncIterator[Hub]:
     """A hub on an empty database of its own."""

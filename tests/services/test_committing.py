@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from adapters.sql.schema import migrate
-from adapters.sql.store import SqlStore, open_store
+from adapters.sql.store import open_store
 from federation.domain.cluster import Cluster
 from federation.domain.events import Taint
 from federation.domain.manifest import deployment_for
@@ -17,7 +17,7 @@ from federation.domain.records import Cycle
 from federation.domain.workload import PlacementRules, Strategy, Workload, WorkloadKind, WorkloadPhase, WorkloadStep
 from federation.planner.plan import PLACED, PLANNER, WAITING, Allotment, Outcome, Plan
 from federation.services.committing import Basis, Done, commit
-from tests.services.hub import START, Agent, Hub, hub
+from tests.services.hub import START, Agent, Hub, hub, replace_store
 from tests.testbed.postgres import Postgres
 
 
@@ -460,12 +460,6 @@ async def test_a_hundred_racers_on_postgresql_with_connections_of_their_own_over
 
     assert [cluster.held["cpu"] for cluster in clusters] == [2000, 2000]
     assert placements == [2, 2]
-
-
-def replace_store(process: Hub, store: SqlStore) -> Hub:
-    """The process on a database of its own choice."""
-    process.store = store
-    return process
 
 
 def _job() -> dict[str, object]:

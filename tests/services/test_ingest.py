@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from adapters.sql.schema import migrate
+from adapters.sql.store import open_store
 from federation.domain.cluster import ClusterPhase
 from federation.domain.errors import StaleOffset
 from federation.domain.events import ClusterLeft, NodeGone, Stamp
 from federation.domain.reception import WINDOW_EVENTS
 from federation.services.ingest import forget_history, ingest
-from tests.services.hub import START, TOPIC, Agent, Hub, hub
+from tests.services.hub import START, TOPIC, Agent, Hub, hub, replace_store
+from tests.testbed.postgres import Postgres
 
 SOURCE = f"{TOPIC}/0"
 
@@ -346,3 +349,66 @@ async def test_3_10_a_cluster_that_leaves_has_its_workloads_planned_again(here: 
     await here.cycle()
 
     assert (await here.placement("west")).wanted == 2
+
+
+# --- what a database may choke on ------------------------------------------------------------------------------------
+
+NODE = b'{"cluster": "east", "node": "%s", "allocatable": {"cpu": "%s"}%s}'
+NASTY = (
+    b"",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf{}",
+    b"{}{}",
+    b"[" * 100_000,
+    NODE % (b"n-\\u0000", b"4", b""),
+    NODE % (b"n-\\ud800", b"4", b""),
+    NODE % (b"n-1", b"9223372036854775808", b""),
+    NODE % (b"n-1", b"1e1000000", b""),
+    NODE % (b"n-1", b"4", b', "labels": {"a\\u0000": "b"}'),
+    NODE % (b"n-1", b"4", b', "labels": {"a": "\\udfff"}'),
+    NODE % (b"n-1", b"4", b', "placements": [{"placement": "p\\u0000", "bound": 1}]'),
+    NODE % (b"n-1", b"4", b', "placements": [{"placement": "p", "bound": 9223372036854775808}]'),
+    NODE % (b"n-1", b"4", b', "devices": {"gpu": [1e999]}'),
+    NODE % (b"x" * 300, b"4", b""),
+)
+
+
+@pytest.fixture
+async def on_postgresql(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Hub]:
+    """A hub on a real PostgreSQL."""
+    url = postgres.create_database("poison")
+    await migrate(url)
+    async with hub(tmp_path) as started:
+        store = await open_store(url)
+        yield replace_store(started, store)
+        await store.close()
+    postgres.drop_database("poison")
+
+
+async def test_nothing_that_a_producer_writes_stops_the_fold(here: Hub):
+    await survives(here)
+
+
+async def test_nothing_that_a_producer_writes_stops_the_fold_on_postgresql(on_postgresql: Hub):
+    await survives(on_postgresql)
+
+
+async def survives(either: Hub) -> None:
+    """Fold all that is nasty between two nodes that are sound."""
+    east = either.agent()
+    east.join(east.node("n-0"))
+    for value in NASTY:
+        stamp = east.stamp()
+        headers = east.headers(east.node(), stamp)
+        either.log.append_raw(TOPIC, "east", headers, value)
+    for key in ("ea\x00st", "\ufffd", "east\n", "e" * 300):
+        either.log.append_raw(TOPIC, key, east.headers(east.node(), Stamp("lease-east", 1, 5)), b"{}")
+    either.log.append_raw(TOPIC, "east", (("ce_\x00", b"\x00"), ("\ufffd", b"\xff")), b"\x00")
+    east.tell(east.node("n-1"))
+    reports = await either.fold()
+
+    async with either.store.reader() as reader:
+        parked = await reader.parked(100)
+    cluster = await either.cluster()
+    assert sum(len(report.parked) for report in reports) == len(parked) == len(NASTY) + 5
+    assert (cluster.known["cpu"], cluster.stale, await either.names()) == (16_000, "", ["east"])

@@ -19,7 +19,6 @@ from federation.services.image import Image
 from federation.services.scheduling import Tools, run_cycle
 from tests.services.hub import START, Agent, Hub, hub
 
-
 OPERATOR = Caller(who="ann", role=Role.OPERATOR)
 
 
