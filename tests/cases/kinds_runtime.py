@@ -1,10 +1,12 @@
-"""Kinds of cases about dividing what is there right now: runtime quota, dominant resource fairness."""
+"""Kinds of cases about dividing what is there right now, and giving back: runtime quota, fairness, shrinking."""
 
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Final
 
 from federation.planner.drf import User, fill
+from federation.planner.over_quota import Number, Queue, fair_shares
+from federation.planner.quota_shrink import Holding, given_back, rounded_down
 from federation.planner.runtime_quota import Child, propagated, runtime_of_leaf, runtimes, scaled
 
 Input = Mapping[str, Any]
@@ -43,6 +45,53 @@ def answer_filling(given: Input) -> Any:
     }
 
 
+def answer_division(given: Input) -> Any:
+    """Upstream's numbers may be fractions; whole ones are compared as integers."""
+    total = number_of(given["total"])
+    shares = fair_shares(total, [queue_of(queue) for queue in given["queues"]], number_of(given.get("k_value", 0)))
+    left = total - sum(shares.values())
+    return {
+        "fair_share": {name: plain(share) for name, share in shares.items()},
+        "remaining": plain(left) if left > 0 else 0,
+    }
+
+
+def answer_shrink(given: Input) -> Any:
+    """The leaves' parts, and which nodes are not asked: those with nothing above their guarantee."""
+    holdings = [
+        Holding(
+            name=node["name"],
+            parent=node["parent"],
+            allocated=node["allocated"],
+            guaranteed=node.get("guaranteed", 0),
+        )
+        for node in given["tree"]
+    ]
+    excluded = sorted(holding.name for holding in holdings if not holding.excess)
+    return {**given_back(given["to_reclaim"], holdings, rounded_down), "excluded": excluded}
+
+
+def queue_of(queue: Input) -> Queue:
+    limits = {name: None if queue.get(name) is None else number_of(queue[name]) for name in ("deserved", "max")}
+    return Queue(
+        name=queue["name"],
+        request=number_of(queue["request"]),
+        deserved=limits["deserved"],
+        most=limits["max"],
+        weight=number_of(queue.get("weight", 1)),
+        priority=queue.get("priority", 0),
+        used=number_of(queue.get("usage", 0)),
+    )
+
+
+def number_of(value: Any) -> Fraction:
+    return Fraction(str(value))
+
+
+def plain(value: Number) -> int | float:
+    return int(value) if value == int(value) else float(value)
+
+
 def children_of(given: Input) -> list[Child]:
     return [child_of(child) for child in given["children"]]
 
@@ -70,4 +119,6 @@ ANSWERS: Final = {
     "min_scaling": answer_scaling,
     "request_propagation": answer_propagation,
     "drf.progressive_filling": answer_filling,
+    "fair_share.division": answer_division,
+    "quota_shrink.distribution": answer_shrink,
 }
