@@ -46,8 +46,9 @@ class Rollout:
         return self._largest(-1, upto, self.least_surge)
 
     def surge(self, replicas: int) -> int:
-        """How many pods the rollout may add to *replicas*."""
-        return self._largest(0, self.spec.surge, replicas)
+        """How many pods the rollout may add to *replicas*: its part of what the whole workload may add, rounded up."""
+        part = -(-self.spec.surge * replicas // max(replicas, self.spec.replicas))
+        return self._largest(0, part, replicas)
 
     def after(self, pods: int) -> Placement:
         """The placement once *pods* of the new revision are asked for."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from federation.domain.cluster import REGION, ClusterPhase
-from federation.domain.placement import AskKind, Placement
+from federation.domain.placement import Ask, AskKind, Placement
 from federation.domain.records import Decision
 from federation.domain.resources import parse_needed
 from federation.domain.workload import ClusterSelection, Component, Weight, Workload
@@ -20,6 +20,7 @@ from federation.planner.plan import Outcome, Plan, Request
 from federation.planner.pool import Pool
 from tests.builders import (
     NOW,
+    cpu,
     holding,
     make_cluster,
     make_node,
@@ -321,6 +322,15 @@ def test_a_new_revision_adds_fewer_pods_where_fewer_fit():
     outcome = decide(pool, make_request(make_workload(replicas=4, revision="2", surge=2), here))
 
     assert [(a.replicas, a.surge) for a in outcome.allotments] == [(4, 1)]
+
+
+def test_each_cluster_has_its_part_of_the_surge():
+    east, west = make_placement("east", replicas=6), make_placement("west", replicas=2)
+    pool = make_pool(make_cluster("east", requested=3), make_cluster("west", requested=1), placements=[east, west])
+
+    outcome = decide(pool, make_request(make_workload(replicas=8, revision="2", surge=2), east, west))
+
+    assert [(a.cluster, a.surge) for a in outcome.allotments] == [("east", 2), ("west", 1)]
 
 
 def test_a_new_revision_that_must_add_a_pod_waits_for_room():
@@ -699,3 +709,81 @@ def decision_of(outcome: Outcome, request: Request) -> Decision:
         reasons=outcome.reasons,
         summary=outcome.summary,
     )
+
+
+changes = st.lists(
+    st.tuples(
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.integers(0, 6),
+        st.sampled_from((0.5, 1, 1.5, 2)),
+        st.integers(0, 2),
+        st.sampled_from(("1", "2")),
+        st.sampled_from(("never", "allow")),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes, st.integers(0, 8), st.integers(0, 8), st.integers(0, 3))
+def test_a_committed_plan_leaves_no_excess_where_it_raises(rows, spare_east, spare_west, owed):
+    requests, bound = [], {"east": {}, "west": {}}
+    for index, (east, west, replicas, cores, surge, revision, partial, rolling) in enumerate(rows):
+        mine = []
+        for cluster, count in (("east", east), ("west", west)):
+            placement = make_placement(cluster, workload=f"w{index}", replicas=count)
+            if rolling and count:
+                ask = structs.replace(placement.asks[0], version=2, requests=cpu(1.5), revision="2")
+                placement = placement.asking(ask)
+            if count:
+                mine.append(placement)
+                bound[cluster][placement.id] = {"1": count}
+        workload = make_workload(
+            f"w{index}", replicas=replicas, cores=cores, surge=surge, revision=revision, partial=partial
+        )
+        requests.append(make_request(workload, *mine))
+    held = [placement for request in requests for placement in request.placements]
+    sites = []
+    for name, spare in (("east", spare_east), ("west", spare_west)):
+        used = sum(sum(revisions.values()) for revisions in bound[name].values())
+        nodes = [
+            make_node(f"{name}-0", cores=used + spare, requested=used, bound=bound[name]),
+            make_node(f"{name}-1", cores=2, requested=owed),
+        ]
+        sites.append(make_cluster(name, nodes=nodes))
+    pool = make_pool(*sites, placements=held)
+    before = contents(pool)
+
+    outcomes = plan(pool, *requests).outcomes
+
+    assert contents(pool) == before
+    after = [
+        placement
+        for request, outcome in zip(requests, outcomes, strict=True)
+        for placement in committed(request, outcome)
+    ]
+    for name, member in pool.members.items():
+        old = {p.id: p.claimed_amounts().get("cpu", 0) for p in held}
+        rises = any(p.cluster == name and p.claimed_amounts().get("cpu", 0) > old.get(p.id, 0) for p in after)
+        assert not rises or "cpu" not in holding(member.cluster, after).excess()
+
+
+def committed(request: Request, outcome: Outcome) -> list[Placement]:
+    """The placements of the request as a commit of the outcome writes them."""
+    spec, before = request.workload.spec, {placement.cluster: placement for placement in request.placements}
+    for allotment in outcome.allotments if outcome.status != "waiting" else ():
+        old = before.get(allotment.cluster) or make_placement(
+            allotment.cluster, workload=spec.name, replicas=0, cores=0
+        )
+        kind = AskKind.WANTED if allotment.replicas else AskKind.GONE
+        request = parse_needed(spec.components[0].requests) if allotment.replicas else {}
+        ask = Ask(old.version + 1, allotment.replicas, kind, 0, allotment.surge, spec.revision, request)
+        last = old.asks[-1]
+        if (last.replicas, last.revision, last.requests) != (ask.replicas, ask.revision, ask.requests):
+            after = old.asking(ask)
+            assert sum(allotment.holds.values()) == max(0, after.held - old.held)
+            before[allotment.cluster] = after.holding(allotment.holds, NOW, old.held)
+    return list(before.values())
