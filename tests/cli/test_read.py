@@ -231,6 +231,20 @@ def test_a_workload_that_is_not_decided_yet_can_be_described(server: Server):
     assert "Lease until:   2026-11-24T14:00:00Z\n" in result.stdout
 
 
+def test_what_a_restored_hub_did_not_decide_is_shown_to_the_operator(server: Server):
+    orphan = {"placement": "01JF", "workload": "web", "team": "shop", "namespace": "shop", "name": "web", "replicas": 3}
+    server.answer("GET /v1/clusters/east", make_cluster("east", orphans=[orphan], moreOrphans=7))
+
+    result = server.run("describe", "cluster", "east")
+
+    assert (
+        "Orphans:\n"
+        "  WORKLOAD   TEAM   NAMESPACE   NAME   REPLICAS   PLACEMENT\n"
+        "  web        shop   shop        web    3          01JF\n"
+        "  and 7 more\n"
+    ) in result.stdout
+
+
 def test_a_cluster_is_described_with_its_resources(server: Server):
     server.answer(
         "GET /v1/clusters/east", make_cluster("east", stale="a gap", debt={"cpu": "2"}, taints=make_node("n")["taints"])

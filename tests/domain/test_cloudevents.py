@@ -212,6 +212,12 @@ def test_a_source_names_the_cluster_of_the_key_or_is_refused(source: str) -> Non
     assert "key" in refusal(make_headers(ce_source=source.encode()))
 
 
+def test_no_cluster_is_named_as_the_parked_events_are() -> None:
+    headers = make_headers(ce_source=b"/clusters/parked/agent")
+
+    assert "no cluster may be named 'parked'" in refusal(headers, "parked")
+
+
 def test_a_source_that_names_no_cluster_does_not_fit_a_key_that_names_none() -> None:
     assert "key" in refusal(make_headers(ce_source=b"nonsense"), "")
 
