@@ -60,9 +60,8 @@ async def review(image: Image, store: Store, clock: Clock, deadline_seconds: flo
     image.note_unsure(judge.now_ms)
     held = list(image.held.values())
     overdue = {each.workload for each in held if judge.is_overdue(each, image.clusters.get(each.cluster))}
-    touched = image.take_touched()
-    image.touched.update(touched[LIMIT:])
-    ids = sorted({*touched[:LIMIT], *overdue})
+    touched = sorted(image.touched)[:LIMIT]
+    ids = sorted({*touched, *overdue})
     if not ids:
         return
     async with store.reader() as reader:
@@ -73,6 +72,8 @@ async def review(image: Image, store: Store, clock: Clock, deadline_seconds: flo
         late = any(judge.condemns(workload, each, image.clusters.get(each.cluster)) for each in found)
         if late or _woken(workload, found) or _looked_at(workload, found) is not None or _is_over(workload, found):
             await _settle(store, workload.id, judge)
+    # Only now: what was not looked at because the database went away is looked at the next time.
+    image.touched.difference_update(touched)
 
 
 def _waits(placement: Placement) -> bool:
