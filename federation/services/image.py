@@ -91,6 +91,11 @@ class Image:
         """Remember when each cluster was last silent or stale."""
         self.unsure_ms.update({name: now_ms for name, cluster in self.clusters.items() if self.is_unsure(cluster)})
 
+    def take_touched(self) -> list[str]:
+        """Workloads whose placements changed since this was last asked."""
+        touched, self.touched = sorted(self.touched), set()
+        return touched
+
 
 def _cursors(before: Mapping[str, Partition], now: Mapping[str, Partition]) -> dict[str, int]:
     """Up to where each source is read. One that was made anew counts from its start again: all of it is read."""
