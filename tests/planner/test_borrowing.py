@@ -146,6 +146,34 @@ def test_who_stays_inside_nominal_comes_before_who_borrows_less_and_waited_longe
     assert order(QuotaTree(nodes), heads) == ["owns", "borrows"]
 
 
+def test_inside_nominal_is_judged_by_what_is_asked_for_and_not_by_what_is_borrowed_elsewhere():
+    east = {PAIRS[0]: Quota(nominal=4), PAIRS[2]: Quota()}
+    nodes = [
+        QuotaNode(name="a", parent="all", quotas=east),
+        QuotaNode(name="b", parent="all", quotas={PAIRS[2]: Quota(nominal=9)}),
+    ]
+    tree = QuotaTree(nodes, {"a": {PAIRS[2]: 8}})
+    heads = [head("owns", "a", 1), head("borrows", "b", 1)]
+
+    assert order(tree, heads) == ["owns", "borrows"]
+    assert order(tree, heads, TournamentRules(nominal_first=False)) == ["borrows", "owns"]
+
+
+def test_what_a_team_keeps_inside_does_not_count_against_its_cohort():
+    nodes = [
+        cohort("root", cpu=20),
+        cohort("left", "root"),
+        cohort("right", "root"),
+        team("keeps", "left", cpu=8, lend=0),
+        team("shares", "right", cpu=5),
+    ]
+    tree = QuotaTree(nodes, {"shares": {CPU: 5}})
+
+    assert order(tree, [head("k", "keeps", 8), head("s", "shares", 1)]) == ["k", "s"]
+    assert order(tree, [head("k", "keeps", 9, created=1), head("s", "shares", 2)]) == ["k", "s"]
+    assert order(tree, [head("k", "keeps", 11), head("s", "shares", 2)]) == ["s", "k"]
+
+
 def test_among_borrowers_the_lower_share_with_its_candidate_is_served_first():
     nodes = [team("a", cpu=2), team("b", cpu=2), cohort("all", cpu=20)]
     tree = QuotaTree(nodes, {"a": {CPU: 2}, "b": {CPU: 4}})

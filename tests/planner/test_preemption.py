@@ -158,6 +158,42 @@ def test_between_a_cohort_and_a_team_with_equal_shares_the_cohort_gives_first():
     assert names(victims) == ["b0"]
 
 
+def test_each_victim_is_taken_from_whoever_has_most_by_then():
+    nodes = [team("a", cpu=8), team("b"), team("c")]
+    others = [running(f"{of}{i}", of, 1) for of, size in (("b", 4), ("c", 3)) for i in range(size)]
+
+    assert names(victims_by_share(contest(nodes, others, running("in", "a", 4)))) == ["b0", "b1", "c0"]
+    assert names(victims_by_share(contest(nodes, others, running("in", "a", 6)))) == ["b0", "b1", "b2", "c0", "c1"]
+
+
+def test_a_cohort_within_its_quota_shields_its_borrowers_from_outsiders():
+    nodes = [cohort("root"), cohort("ours", "root", cpu=2), cohort("theirs", "root", cpu=2)]
+    nodes += [team("q", "ours"), team("same", "ours"), team("other", "theirs")]
+    low = [running(f"low{i}", "other", 1, priority=-9) for i in range(2)]
+    equal = running("equal", "same", 2)
+
+    assert victims_by_priority(contest(nodes, [*low, equal], running("in", "q", 2))) == ()
+    assert victims_by_share(contest(nodes, [*low, equal], running("in", "q", 2))) == ()
+
+
+def test_a_cohort_back_within_its_quota_is_shielded_from_the_next_victim_on():
+    nodes = [cohort("root"), cohort("ours", "root", cpu=6), cohort("theirs", "root", cpu=2), team("beside", "root")]
+    nodes += [team("q", "ours"), team("other", "theirs")]
+    inside = [running(f"i{i}", "other", 2, priority=i) for i in range(2)]
+    beside = [running(f"z{i}", "beside", 2, priority=5 + i) for i in range(2)]
+
+    assert names(victims_by_priority(contest(nodes, [*inside, *beside], running("in", "q", 4)))) == ["i0", "z0"]
+
+
+def test_who_sits_inside_the_subtree_that_owns_the_quota_takes_it_back_whatever_the_priorities():
+    nodes = [cohort("root"), cohort("ours", "root", cpu=2), team("q", "ours"), team("guest", "root")]
+    guest, own = running("guest", "guest", 1, priority=9), running("own", "q", 1, priority=-2)
+
+    victims = victims_by_priority(contest(nodes, [guest, own], running("in", "q", 1)))
+
+    assert victims == (Victim(guest, Reason.RECLAMATION),)
+
+
 @BOTH
 @given(dice=DICE)
 def test_after_its_victims_a_workload_fits_and_would_not_with_any_of_them_back(choose, dice):
@@ -295,6 +331,18 @@ def test_the_loop_of_three_workloads_comes_to_rest_and_the_entitled_one_keeps_it
     assert at_rest
     assert "w2" not in taken
     assert all(taken.count(workload.name) <= 3 for workload in pending)
+
+
+def test_a_place_that_a_bigger_borrower_would_fill_is_not_made():
+    nodes = [team("q0", cpu=0), team("q1", cpu=3), team("q2", cpu=4)]
+    sizes = [("q1", 5), ("q2", 7), ("q0", 1), ("q0", 3), ("q2", 2), ("q0", 5)]
+    pending = [running(f"w{i}", of, size, created=i) for i, (of, size) in enumerate(sizes)]
+
+    alone, _ = settle(nodes, pending, guarded=False)
+    at_rest, _ = settle(nodes, pending, guarded=True)
+
+    assert not alone
+    assert at_rest
 
 
 @settings(max_examples=200, deadline=None)

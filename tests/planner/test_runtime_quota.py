@@ -131,6 +131,12 @@ def test_by_weight_gives_all_of_it_each_within_one_unit_of_its_part(amount, weig
         assert abs(Fraction(amount * weight, sum(weights)) - part) < 1
 
 
+def test_the_odd_units_go_to_the_largest_remainders_then_to_the_first():
+    assert by_weight(7, [1, 4]) == [1, 6]
+    assert by_weight(8, [1, 1, 1]) == [3, 3, 2]
+    assert by_weight(5, [0, 3, 3]) == [0, 3, 2]
+
+
 @given(dice=DICE)
 def test_the_fair_filling_leaves_no_task_that_fits_and_nobody_envies(dice):
     capacity = {"cpu": dice.randint(1, 60), "memory": dice.randint(1, 60)}
