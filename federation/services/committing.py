@@ -14,7 +14,7 @@ from federation.domain.cluster import PODS, Cluster, ClusterPhase
 from federation.domain.folding import with_holds
 from federation.domain.placement import Placement
 from federation.domain.records import Cycle, Decision, OutboxRow
-from federation.domain.workload import ENDED_PHASES, Workload, WorkloadPhase, WorkloadStep
+from federation.domain.workload import ENDED_PHASES, Workload, WorkloadPhase, WorkloadSpec, WorkloadStep
 from federation.planner.plan import WAITING, Outcome, Plan
 from federation.ports import Ids, Transaction
 from federation.services.carrying import Moment, carried, with_completions
@@ -187,6 +187,7 @@ def decision_of(
 ) -> Decision:
     """The record of *outcome*; *made* is its id and the cycle that it came out of."""
     decision_id, cycle = made
+    spec = _decided_on(workload)
     return Decision(
         id=decision_id,
         workload=workload.id,
@@ -194,8 +195,8 @@ def decision_of(
         explanation=outcome.explanation,
         at_ms=cycle.at_ms,
         version=outcome.version,
-        total=workload.spec.replicas,
-        spec=replace(workload.spec, manifest=None),
+        total=spec.replicas,
+        spec=spec,
         outcome=outcome.status,
         placed={allotment.cluster: allotment.replicas for allotment in outcome.allotments if allotment.replicas},
         previous={each.cluster: each.wanted for each in placements if each.wanted},
@@ -203,6 +204,14 @@ def decision_of(
         reasons=outcome.reasons,
         summary=outcome.summary,
     )
+
+
+def _decided_on(workload: Workload) -> WorkloadSpec:
+    """The spec to decide again on: none of its replicas is wanted any more once the workload is deleted."""
+    components = workload.spec.components
+    if workload.phase is WorkloadPhase.DELETING:
+        components = tuple(replace(component, replicas=0) for component in components)
+    return replace(workload.spec, manifest=None, components=components)
 
 
 def _decided(workload: Workload, outcome: Outcome, decision: Decision) -> Workload:
