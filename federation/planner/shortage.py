@@ -18,7 +18,7 @@ def shortage(pool: Pool, estimates: Estimates, shape: Shape, member: Member) -> 
     block = slice(member.start, member.end)
     admitted = estimates.admitted(shape, block) & np.array(member.usable, np.bool_)
     if not admitted.any():
-        return "no node admits it", _unadmitted(pool, shape, member)
+        return "no node admits it", f"no node admits it: {_unadmitted(pool, shape, member, np.ones_like(admitted))}"
     return _too_small(pool, shape, member, admitted) or _no_sum(pool, shape, member) or _scattered(shape)
 
 
@@ -32,7 +32,9 @@ def _too_small(
             text = (
                 f"wants {format_amount(name, wanted)} on one node, largest free is {format_amount(name, max(0, most))}"
             )
-            return f"insufficient {name}", f"insufficient {name}: {text}"
+            hidden = ~admitted & np.array(member.usable, np.bool_) & (pool.table.free[pool.row(name), block] >= wanted)
+            beside = f"; more is free, but {_unadmitted(pool, shape, member, hidden)}" if hidden.any() else ""
+            return f"insufficient {name}", f"insufficient {name}: {text}{beside}"
     return None
 
 
@@ -53,11 +55,12 @@ def _scattered(shape: Shape) -> tuple[str, str]:
     return f"insufficient {names}", f"insufficient {names} together on one node"
 
 
-def _unadmitted(pool: Pool, shape: Shape, member: Member) -> str:
-    for number in sorted(set(pool.table.kind[member.start : member.end].tolist())):
+def _unadmitted(pool: Pool, shape: Shape, member: Member, among: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
+    """Why the nodes *among* those of the member do not admit the shape."""
+    for number in sorted(set(pool.table.kind[member.start : member.end][among].tolist())):
         kind = pool.table.kinds.known[number]
         taint = untolerated(kind.taints, shape.tolerations) if kind is not None else None
         if taint is not None and all(pair in kind.labels for pair in shape.selector.items()):
-            return f"no node admits it: taint {shown(taint)} is not tolerated"
+            return f"taint {shown(taint)} is not tolerated"
     selector = ", ".join(f"{key}={value}" for key, value in sorted(shape.selector.items()))
-    return f"no node matches {selector or 'its tolerations'}"
+    return f"labels do not match {selector}"

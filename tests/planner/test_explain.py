@@ -78,6 +78,18 @@ def test_the_resource_that_binds_is_named_with_the_largest_that_is_free():
     assert verdicts["east"].reason == "insufficient nvidia.com/gpu: wants 8 on one node, largest free is 4"
 
 
+def test_what_is_free_behind_a_taint_is_said_to_be_there():
+    tainted = make_node("b", gpus=8, taints=(Taint(key="gpu", effect="NoSchedule"),))
+    pool = make_pool(make_cluster("east", nodes=[make_node("a"), tainted]))
+
+    _, verdicts = decide(pool, make_request(make_workload(requests={"cpu": "1", "nvidia.com/gpu": "4"})))
+
+    assert verdicts["east"].reason == (
+        "insufficient nvidia.com/gpu: wants 4 on one node, largest free is 0; "
+        "more is free, but taint gpu:NoSchedule is not tolerated"
+    )
+
+
 def test_a_resource_that_nobody_offers_is_named():
     outcome, verdicts = decide(make_pool(make_cluster("east")), make_request(make_workload(requests={"a.b/c": "1"})))
 
@@ -97,7 +109,7 @@ def test_enough_of_each_but_never_together_is_said():
 def test_a_selector_that_no_node_matches_is_named():
     _, verdicts = decide(make_pool(make_cluster("east")), make_request(make_workload(selector={"disk": "ssd"})))
 
-    assert verdicts["east"].reason == "no node matches disk=ssd"
+    assert verdicts["east"].reason == "no node admits it: labels do not match disk=ssd"
 
 
 def test_a_taint_that_every_node_bears_is_named():
