@@ -119,6 +119,9 @@ def _wrong_sums(rows: Rows) -> Iterable[str]:
             has, is_right = told.get(resource, 0), right.get(resource, 0)
             if has != is_right:
                 yield f"{what} {resource} is {_shown(resource, has)}, its rows say {_shown(resource, is_right)}"
+    replicas = sum(placement.held for placement in rows.placements)
+    if cluster.held_replicas != replicas:
+        yield f"held replicas is {cluster.held_replicas}, its rows say {replicas}"
     standing = sum(not node.gone for node in rows.nodes.values())
     if cluster.nodes != standing:
         yield f"nodes is {cluster.nodes}, its rows say {standing}"

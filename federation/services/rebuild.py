@@ -42,6 +42,7 @@ async def _mend(transaction: Transaction, rows: Rows) -> int:
         known=known,
         used=used,
         held=held,
+        held_replicas=sum(placement.held for placement in placements),
         nodes=sum(not node.gone for node in nodes.values()),
         place=min(cluster.place, latest),
         reception=unsound(cluster.reception, "its view was rebuilt from its rows"),

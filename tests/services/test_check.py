@@ -79,6 +79,7 @@ async def test_a_sound_database_is_ok_in_every_line(tmp_path: Path):
         ({"known": {"cpu": 9000, "pods": 110}}, "known cpu is 9, its rows say 8"),
         ({"used": {"cpu": 2000}}, "used pods is 0, its rows say 2"),
         ({"held": {}}, "held cpu is 0, its rows say 1"),
+        ({"held_replicas": 5}, "held replicas is 5, its rows say 1"),
         ({"nodes": 4}, "nodes is 4, its rows say 1"),
     ],
 )
@@ -186,7 +187,7 @@ async def test_damaged_sums_and_bounds_are_counted_again_from_the_rows(tmp_path:
     async with running(tmp_path) as (site, _, placement):
         sound = await site.cluster()
         await damage_cluster(
-            site, lambda cluster: replace(cluster, known={}, used={"cpu": 1}, held={"gpu": 7}, nodes=0)
+            site, lambda cluster: replace(cluster, known={}, used={"cpu": 1}, held={"gpu": 7}, held_replicas=7, nodes=0)
         )
         await damage_placement(site, bound=0, holds={"n-0": 9})
 
