@@ -10,6 +10,31 @@ from federation.planner.plan import Request
 from federation.planner.pool import Pool
 
 SHAPES = 50
+MANIFEST = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"labels": {"app.kubernetes.io/name": "web", "app.kubernetes.io/part-of": "shop"}},
+    "spec": {
+        "selector": {"matchLabels": {"app.kubernetes.io/name": "web"}},
+        "template": {
+            "metadata": {"labels": {"app.kubernetes.io/name": "web"}},
+            "spec": {
+                "containers": [
+                    {
+                        "name": "web",
+                        "image": "example.org/shop/web:1.4.2",
+                        "ports": [{"containerPort": 8080, "name": "http"}],
+                        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 5},
+                        "env": [
+                            {"name": "DATABASE_HOST", "value": "db.shop.svc"},
+                            {"name": "LOG_LEVEL", "value": "info"},
+                        ],
+                    }
+                ]
+            },
+        },
+    },
+}
 
 
 def mixed_nodes(count: int) -> list[Node]:
@@ -48,7 +73,7 @@ def spec_of(number: int, replicas: int) -> WorkloadSpec:
         rules=PlacementRules(),
         kind=WorkloadKind.DEPLOYMENT,
         api="apps/v1/Deployment",
-        manifest={"apiVersion": "apps/v1", "kind": "Deployment"},
+        manifest=MANIFEST,
         revision="1",
     )
 

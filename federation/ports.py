@@ -51,7 +51,7 @@ class Compute(Protocol):
 # --- the event log ---------------------------------------------------------------------------------------------------
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, kw_only=True, gc=False):
     """One record of the log. *source* is `topic/partition`; *appended_ms* is stamped by the log, not by the producer."""
 
     source: str
@@ -62,7 +62,7 @@ class Record(Struct, frozen=True, kw_only=True):
     value: bytes
 
 
-class Message(Struct, frozen=True, kw_only=True):
+class Message(Struct, frozen=True, kw_only=True, gc=False):
     """What a producer hands over. *topic* is a name such as `federation.actions.east`."""
 
     topic: str

@@ -45,7 +45,7 @@ TRANSITIONS: Final[dict[tuple[ClusterPhase, ClusterStep], ClusterPhase]] = {
 }
 
 
-class Reception(Struct, frozen=True, kw_only=True):
+class Reception(Struct, frozen=True, kw_only=True, gc=False):
     """How far an agent's numbered events have come in (protocol section 1).
 
     *next* is the lowest sequence of the epoch not seen; *beyond* those seen above it; *gap_since_ms* when it opened.
@@ -70,14 +70,14 @@ class Reception(Struct, frozen=True, kw_only=True):
     resync_tries: int = 0
 
 
-class Unbound(Struct, frozen=True, array_like=True):
+class Unbound(Struct, frozen=True, array_like=True, gc=False):
     """Pods of others that wait for a node: one shape. Those called unschedulable are not in *count*."""
 
     requests: dict[str, int]
     count: int
 
 
-class Orphan(Struct, frozen=True, kw_only=True):
+class Orphan(Struct, frozen=True, kw_only=True, gc=False):
     """A placement that a member runs and that a restored database does not know; *settled* once it may be judged."""
 
     placement: str
@@ -89,7 +89,7 @@ class Orphan(Struct, frozen=True, kw_only=True):
     settled: bool = False
 
 
-class Cluster(Struct, frozen=True, kw_only=True):
+class Cluster(Struct, frozen=True, kw_only=True, gc=False):
     """One cluster on record.
 
     *revision* moves with every commit that touches the cluster, *decisions* with every commit that raises claims in
@@ -171,7 +171,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
         return self.labels.get(SPREAD_LABELS.get(by, by))
 
 
-class Node(Struct, frozen=True, kw_only=True):
+class Node(Struct, frozen=True, kw_only=True, gc=False):
     """One node on record. *usable* nodes count: Ready and not cordoned. *gone* rows are tombstones."""
 
     name: str

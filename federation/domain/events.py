@@ -23,7 +23,7 @@ Labels = Annotated[
 ]
 
 
-class Wire(Struct, frozen=True, rename="camel", omit_defaults=False, kw_only=True):
+class Wire(Struct, frozen=True, rename="camel", omit_defaults=False, kw_only=True, gc=False):
     """What all wire types share: camelCase names, values that do not change."""
 
 

@@ -93,7 +93,7 @@ class ClusterFold:
         )
 
 
-class Told(Struct, frozen=True):
+class Told(Struct, frozen=True, gc=False):
     """An event as it came in; *content* is what its reader made of it, its quantities read."""
 
     event: Any
@@ -102,7 +102,7 @@ class Told(Struct, frozen=True):
     appended_ms: int
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, gc=False):
     """One event on its way into *view* at its *place*; *content* as in `Told`."""
 
     view: ClusterFold

@@ -35,7 +35,7 @@ class AskKind(StrEnum):
 _ENDS: Final = (AskKind.GONE, AskKind.LEFT)
 
 
-class Ask(Struct, frozen=True, array_like=True):
+class Ask(Struct, frozen=True, array_like=True, gc=False):
     """One version that is not superseded. *order* is the number given at dispatch, 0 while it waits."""
 
     version: int
@@ -47,7 +47,7 @@ class Ask(Struct, frozen=True, array_like=True):
     requests: dict[str, int] = {}
 
 
-class Seen(Struct, frozen=True):
+class Seen(Struct, frozen=True, gc=False):
     """What the member last told of a placement; *done* is the last order that it had carried out by then."""
 
     version: int = 0
@@ -68,7 +68,7 @@ class Seen(Struct, frozen=True):
     refused_reason: str = ""
 
 
-class Placement(Struct, frozen=True, kw_only=True):
+class Placement(Struct, frozen=True, kw_only=True, gc=False):
     """A placement on record. *bound* is the sum over the cluster's nodes; *holds* name nodes and sum to held.
 
     *completions* is this cluster's share of a Job, divided once; None for what does not end by itself. *adopted* is

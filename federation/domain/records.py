@@ -7,7 +7,7 @@ from msgspec import Struct
 from federation.domain.workload import WorkloadSpec
 
 
-class Partition(Struct, frozen=True):
+class Partition(Struct, frozen=True, gc=False):
     """A source of the log: the next offset to read (-1: no row yet), and when its consumer last stood at its end.
 
     *resets* counts how often the position went back, as it does where a topic was made anew.
@@ -19,7 +19,7 @@ class Partition(Struct, frozen=True):
     resets: int = 0
 
 
-class Parked(Struct, frozen=True, kw_only=True):
+class Parked(Struct, frozen=True, kw_only=True, gc=False):
     """A record that could not be folded, as it came, with the reason."""
 
     source: str
@@ -31,14 +31,14 @@ class Parked(Struct, frozen=True, kw_only=True):
     value: bytes
 
 
-class Orders(Struct, frozen=True):
+class Orders(Struct, frozen=True, gc=False):
     """What an agent has stored: the generation of the hub that it obeys, and the last order carried out."""
 
     generation: int = 0
     done: int = 0
 
 
-class OutboxRow(Struct, frozen=True, kw_only=True):
+class OutboxRow(Struct, frozen=True, kw_only=True, gc=False):
     """An order on its way. *number* is 0 until dispatch; *waits_for* names a precondition (a loan); *doc* is the body.
 
     *type* is the CloudEvents type; *doc* lacks `order` and `generation`, which dispatch adds.
@@ -58,7 +58,7 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
     sent_ms: int = 0
 
 
-class Cycle(Struct, frozen=True, kw_only=True):
+class Cycle(Struct, frozen=True, kw_only=True, gc=False):
     """What a planning cycle was based on: enough to compute its decisions again (section 5)."""
 
     id: str
@@ -82,7 +82,7 @@ class Verdict(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False)
     age_seconds: float = 0.0
 
 
-class Explanation(Struct, frozen=True, kw_only=True):
+class Explanation(Struct, frozen=True, kw_only=True, gc=False):
     """Shared by the decisions of one (cycle, shape, constraints): what holds for each cluster before dividing."""
 
     id: str
@@ -91,7 +91,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     verdicts: tuple[Verdict, ...]
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class Decision(Struct, frozen=True, kw_only=True, gc=False):
     """One decision: its own differences from the shared explanation, and the summary that a person reads first.
 
     *spec* is what was decided on, without the manifest: with the columns of the explanation it is enough to decide
@@ -114,7 +114,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     summary: str = ""
 
 
-class Idempotent(Struct, frozen=True, kw_only=True):
+class Idempotent(Struct, frozen=True, kw_only=True, gc=False):
     """An answer that was given under an idempotency key, and the hash of the body that it answered."""
 
     team: str
@@ -125,7 +125,7 @@ class Idempotent(Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
-class Audit(Struct, frozen=True, kw_only=True):
+class Audit(Struct, frozen=True, kw_only=True, gc=False):
     """Who did what, when, from where to where; refusals too."""
 
     at_ms: int
@@ -137,7 +137,7 @@ class Audit(Struct, frozen=True, kw_only=True):
     after: dict[str, Any] | None = None
 
 
-class Committed(Struct, frozen=True):
+class Committed(Struct, frozen=True, gc=False):
     """Counters of a store's own connection pool."""
 
     transactions: int = 0

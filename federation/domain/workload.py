@@ -14,7 +14,7 @@ DnsLabel = Annotated[str, Meta(pattern=DNS_LABEL, max_length=63)]
 Replicas = Annotated[int, Meta(ge=0, le=100_000)]
 
 
-class Spec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+class Spec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True, gc=False):
     """Base of what callers write: an unknown field is refused."""
 
 
@@ -90,7 +90,7 @@ class Component(Spec, frozen=True, kw_only=True):
     tolerations: Annotated[tuple[Toleration, ...], Meta(max_length=64)] = ()
 
 
-class WorkloadSpec(Struct, frozen=True, kw_only=True, rename="camel"):
+class WorkloadSpec(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """A workload as the core knows it, its manifest taken apart.
 
     *surge* is how many pods a rollout may add; *completions* is set for Jobs; *single* means that it must stay in
@@ -163,11 +163,11 @@ TRANSITIONS: Final[dict[tuple[WorkloadPhase, WorkloadStep], WorkloadPhase]] = {
 }
 
 
-class Workload(Struct, frozen=True, kw_only=True):
+class Workload(Struct, frozen=True, kw_only=True, gc=False):
     """A workload on record. *version* counts changes of its spec; *decided* is the version last decided.
 
-    *reasons* say why it waits or is short. *avoid* names clusters that failed it, until a time (milliseconds). *wake*
-    says why it must be planned again although its spec is decided. *assigned* is how many replicas the last decision
+    *reasons* say why it waits or is short. *avoid* names clusters that failed it, until a time (milliseconds), and
+    *failures* how. *wake* says why it must be planned again although its spec is decided. *assigned* is how many replicas the last decision
     gave to clusters: fewer, by the world's doing, are planned again.
     """
 
@@ -181,6 +181,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     wake: str = ""
     assigned: int = 0
     avoid: dict[str, int] = {}
+    failures: dict[str, str] = {}
     created_ms: int = 0
     changed_ms: int = 0
     lease_until_ms: int | None = None
