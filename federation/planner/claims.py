@@ -6,8 +6,9 @@ import numpy as np
 
 from federation.planner.estimate import Shape
 from federation.planner.filling import fill, fits_in, fits_of
+from federation.planner.journal import Slots
 from federation.planner.member import Member, Request
-from federation.planner.nodes import Int64, Slots
+from federation.planner.nodes import Int64
 from federation.planner.pool import Pool
 
 
@@ -20,6 +21,7 @@ class Claims:
         self._free: list[Int64] = []
         self._room: list[tuple[Slots, list[int], Int64]] = []
         self._charges: list[tuple[list[int], Request, Int64 | int]] = []
+        self._tightened: list[int] = []
         self.raised: set[str] = set()
 
     def take(self, shape: Shape, wanted: Sequence[tuple[Member, int]]) -> list[dict[str, int]]:
@@ -89,8 +91,11 @@ class Claims:
         self._charges.clear()
 
     def charge_amounts(self, member: Member, amounts: Mapping[str, int]) -> None:
-        """Take *amounts* from what the sums of the cluster leave."""
+        """Take *amounts* from what the sums of the cluster leave, which may now be less than what its nodes do."""
         self.charge([member], self._vector(amounts), 1)
+        if not self._pool.tight[member.id]:
+            self._tightened.append(member.id)
+            self._pool.tight[member.id] = self._pool.is_tight = True
 
     def _vector(self, amounts: Mapping[str, int]) -> Request:
         rows = np.array([self._pool.row(name) for name in amounts], np.intp)
@@ -113,5 +118,7 @@ class Claims:
             table.journal.note(once, len(once))
         for rows, ids, old in reversed(self._room[rooms_kept:]):
             self._pool.room[rows, ids] = old
+        if mark == (0, 0):
+            self._pool.loosen(self._tightened)
         self._charges.clear()
         del self._slots[slots_kept:], self._free[slots_kept:], self._room[rooms_kept:]

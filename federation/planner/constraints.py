@@ -9,8 +9,9 @@ import numpy as np
 
 from federation.domain.workload import Strategy, WorkloadSpec
 from federation.planner.filters import refusal, unmatched
+from federation.planner.journal import Slots
 from federation.planner.member import Member
-from federation.planner.nodes import Int64, Slots
+from federation.planner.nodes import Int64
 from federation.planner.pool import Pool
 
 _MOST_KEPT: Final = 256

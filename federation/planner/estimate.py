@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from federation.domain.resources import parse_needed
 from federation.domain.workload import Component, Toleration
 from federation.planner.filling import NONE, WASTEFUL, Keys, fits_of, keys_of
+from federation.planner.journal import Slots
 from federation.planner.kinds import HOSTNAME, Kind
 from federation.planner.member import Member, Request
-from federation.planner.nodes import Int64, Slots
+from federation.planner.nodes import Int64
 from federation.planner.pool import Pool
 from federation.planner.taints import untolerated
 
@@ -64,7 +65,7 @@ class Estimates:
         """The shape of the component's pods, not yet brought up to date."""
         key = msgspec.msgpack.encode((component.requests, component.node_selector, component.tolerations))
         shape = self._shapes.get(key)
-        if shape is None or (shape.missing and not self._pool.table.offered.isdisjoint(shape.missing)):
+        if shape is None or (shape.missing and any(map(self._pool.table.offers, shape.missing))):
             shape = self._shapes[key] = self._make(component, key)
             self._make_room()
         self._shapes.move_to_end(key)
@@ -104,7 +105,7 @@ class Estimates:
 
     def _make(self, component: Component, key: bytes) -> Shape:
         amounts = parse_needed(component.requests)
-        missing = tuple(sorted(name for name in amounts if name not in self._pool.table.offered))
+        missing = tuple(sorted(name for name in amounts if not self._pool.table.offers(name)))
         offered = {name: amount for name, amount in amounts.items() if name not in missing}
         return Shape(
             key=key,
@@ -123,18 +124,19 @@ class Estimates:
     def _judge(self, shape: Shape) -> None:
         """Whether the shape is admitted to each kind of node that was named since."""
         kinds = self._pool.table.kinds
-        if shape.kinds_seen == len(kinds.log):
+        given = kinds.journal.since(shape.kinds_seen)
+        if given is not None and not len(given):
             return
         more = max(0, len(kinds.known) - len(shape.admits))
         shape.admits = np.concatenate((shape.admits, np.zeros(more, np.int64)))
         shape.waste = np.concatenate((shape.waste, np.zeros(more, np.uint32)))
-        for number in set(kinds.log[shape.kinds_seen :]):
+        for number in range(len(kinds.known)) if given is None else set(given.tolist()):
             kind = kinds.known[number]
             admitted = kind is not None and _admits(shape, kind)
             shape.admits[number] = admitted
             shape.waste[number] = WASTEFUL if kind is not None and kind.devices - shape.amounts.keys() else 0
         shape.choosy = bool((shape.admits == 0).any() or shape.waste.any()) or HOSTNAME in shape.selector
-        shape.kinds_seen = len(kinds.log)
+        shape.kinds_seen = kinds.journal.end
 
     def _compute(self, shape: Shape) -> None:
         """The whole column, a few clusters at a time so that it stays in the processor's cache."""

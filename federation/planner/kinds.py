@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from federation.domain.cluster import Node
 from federation.domain.events import Taint
+from federation.planner.journal import Journal
 from federation.planner.taints import REPELLING
 
 HOSTNAME: Final = "kubernetes.io/hostname"
@@ -31,11 +32,11 @@ class Kind(Struct, frozen=True, cache_hash=True):
 
 
 class Kinds:
-    """Numbers for kinds. A number that no node bears any more is given again; *log* names each number given."""
+    """Numbers for kinds. A number that no node bears any more is given again; *journal* has each number as it is given."""
 
     def __init__(self) -> None:
         self.known: list[Kind | None] = []
-        self.log: list[int] = []
+        self.journal = Journal()
         self._numbers: dict[Kind, int] = {}
         self._nodes: list[int] = []
         self._spare: list[int] = []
@@ -66,7 +67,7 @@ class Kinds:
             number = len(self.known)
             self.known.append(kind)
             self._nodes.append(0)
-        self.log.append(number)
+        self.journal.note(number)
         return number
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from federation.domain.cluster import Cluster, ClusterPhase
-from federation.planner.nodes import Int64, Slots
+from federation.planner.journal import Slots
+from federation.planner.nodes import Int64
 
 Bound = tuple[str | int, ...]
 """Placement and replicas in turn; flat, since there is one for every node."""

@@ -6,6 +6,7 @@ keeps something computed from the columns reads in *journal* which slots changed
 moved.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,47 +15,15 @@ from numpy.typing import NDArray
 
 from federation.domain.cluster import Node
 from federation.planner.filling import MOST_FITS
+from federation.planner.journal import Journal, Slots
 from federation.planner.kinds import Kinds
 
 Int64 = NDArray[np.int64]
-Slots = NDArray[np.intp]
 
 PODS: Final = "pods"
 DEFAULT_PODS: Final = 110
 MOST: Final = 2**52
 _FIRST_COLUMNS: Final = (PODS, "cpu", "memory", "ephemeral-storage", "nvidia.com/gpu")
-
-
-class Journal:
-    """Numbers of slots in the order in which they changed; *end* counts all that ever were written."""
-
-    def __init__(self) -> None:
-        self._buffer: Slots = np.empty(1024, np.intp)
-        self._length = 0
-        self._dropped = 0
-
-    @property
-    def end(self) -> int:
-        return self._dropped + self._length
-
-    def note(self, slots: Slots | int, count: int = 1) -> None:
-        end = self._length + count
-        if end > len(self._buffer):
-            self._buffer = np.concatenate((self._buffer[: self._length], np.empty(max(end, 1024), np.intp)))
-        self._buffer[self._length : end] = slots
-        self._length = end
-
-    def since(self, position: int) -> Slots | None:
-        """What was noted from *position* on; None where that is no longer known."""
-        if position < self._dropped:
-            return None
-        return self._buffer[position - self._dropped : self._length]
-
-    def trim(self, most: int) -> None:
-        """Forget everything once there is more than *most*."""
-        if self._length > most:
-            self._dropped += self._length
-            self._length = 0
 
 
 class NodeTable:
@@ -72,8 +41,12 @@ class NodeTable:
         self.epoch = 0
         self.kinds = Kinds()
         self.journal = Journal()
-        self.offered: set[str] = set(self.rows)
+        self._offers: Counter[str] = Counter()
         self._rare: dict[int, dict[str, int]] = {}
+
+    def offers(self, name: str) -> bool:
+        """Whether some node says something of the resource."""
+        return name in self.rows or self._offers[name] > 0
 
     def row(self, name: str) -> int:
         """The row of a resource; made, from what the nodes said of it, when it is first asked for."""
@@ -83,6 +56,7 @@ class NodeTable:
             column = np.zeros((1, self.base.shape[1]), np.int64)
             for slot, amounts in self._rare.items():
                 column[0, slot] = amounts.pop(name, 0)
+            del self._offers[name]
             self.base = np.concatenate((self.base, column))
             self.free = np.concatenate((self.free, column))
             self.flat = self.free.reshape(-1)
@@ -127,7 +101,7 @@ class NodeTable:
         self.base[:, slots] = 0
         self.free[:, slots] = 0
         for slot in slots.tolist():
-            self._rare.pop(slot, None)
+            self._forget_rare(slot)
             if self.filled[slot]:
                 self.kinds.release(int(self.kind[slot]))
         self.filled[slots] = False
@@ -144,12 +118,18 @@ class NodeTable:
 
     def _write_rare(self, slot: int, node: Node) -> None:
         """Keep what the node says of resources that have no row."""
-        rare = [name for name in (*node.allocatable, *node.requested) if name not in self.rows]
+        rare = {name for names in (node.allocatable, node.requested) for name in names if name not in self.rows}
+        if self._rare:
+            self._forget_rare(slot)
         if rare and node.usable:
             self._rare[slot] = {name: node.allocatable.get(name, 0) - node.requested.get(name, 0) for name in rare}
-            self.offered.update(rare)
-        elif self._rare:
-            self._rare.pop(slot, None)
+            self._offers.update(rare)
+
+    def _forget_rare(self, slot: int) -> None:
+        for name in self._rare.pop(slot, {}):
+            self._offers[name] -= 1
+            if not self._offers[name]:
+                del self._offers[name]
 
     def _write_kind(self, slot: int, node: Node) -> None:
         number = self.kinds.number(node)

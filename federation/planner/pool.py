@@ -11,11 +11,13 @@ import numpy as np
 
 from federation.domain.cluster import Cluster, ClusterPhase, Node
 from federation.domain.placement import Placement
+from federation.planner.journal import Slots
 from federation.planner.laying import lay
 from federation.planner.member import Bound, Holding, Member, Request, count_of
-from federation.planner.nodes import MOST, PODS, Int64, NodeTable, Slots
+from federation.planner.nodes import MOST, PODS, Int64, NodeTable
 
 _UNLIMITED: Final = 2**62
+_JOURNAL: Final = 65_536
 _MOST_TAKEN: Final = 2**56
 
 
@@ -128,7 +130,13 @@ class Pool:
         self._touched.clear()
         if self._wasted > self.table.end // 2 and self._wasted > 4096:
             self._compact()
-        self.table.journal.trim(max(65_536, self.table.end))
+        self.table.journal.trim(max(_JOURNAL, self.table.end))
+        self.table.kinds.journal.trim(_JOURNAL)
+        self.loosen([])
+
+    def loosen(self, members: list[int]) -> None:
+        """The sums of these members leave no less than their nodes do."""
+        self.tight[members] = False
         self.is_tight = bool(self.tight.any())
 
     def take(self, slots: Slots | int, request: Request, counts: Int64 | int) -> None:

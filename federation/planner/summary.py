@@ -74,7 +74,7 @@ def plural(count: int, noun: str) -> str:
 
 def _runner_up(case: Case, chosen: Sequence[tuple[int, int]]) -> str:
     """The cluster with most room among those not used."""
-    if len(chosen) == len(case.columns.names):
+    if not chosen or len(chosen) == len(case.columns.names):
         return ""
     fits = case.columns.fits.copy()
     for at, _ in chosen:

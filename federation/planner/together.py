@@ -14,8 +14,9 @@ from federation.domain.resources import add, scale
 from federation.planner.candidates import Case, Part
 from federation.planner.claims import Claims
 from federation.planner.estimate import Estimates
+from federation.planner.journal import Slots
 from federation.planner.member import Member
-from federation.planner.nodes import Int64, Slots
+from federation.planner.nodes import Int64
 from federation.planner.plan import Allotment
 from federation.planner.pool import Pool
 from federation.planner.rollout import claim_rollout, rollout_of, rolls, stands

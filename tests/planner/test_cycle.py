@@ -575,6 +575,7 @@ def contents(pool: Pool) -> dict[str, object]:
             tuple(member.names),
             pool.table.free[:, member.start : member.end].tolist(),
             pool.room[:, member.id].tolist(),
+            bool(pool.tight[member.id]),
         )
         for name, member in sorted(pool.members.items())
     }
@@ -597,7 +598,7 @@ def test_nothing_is_given_twice(site_rows, work_rows):
             for node, count in allotment.holds.items():
                 claims[allotment.cluster, node] += count * millis
     cpu_row = pool.table.rows["cpu"]
-    for name, (names, free, room) in before.items():
+    for name, (names, free, room, _) in before.items():
         for at, node in enumerate(names):
             assert claims[name, node] == 0 or claims[name, node] <= free[cpu_row][at]
         total = sum(amount for (cluster, _), amount in claims.items() if cluster == name)
