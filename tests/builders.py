@@ -128,7 +128,8 @@ def make_spec(name: str = "web", *, replicas: int = 1, cores: float = 1, **field
 
 def make_workload(name: str = "web", **fields: Any) -> Workload:
     """A workload on record; `phase=`, `version=`, `avoid=`, `id=` are its own, the rest is its spec's."""
-    own = {key: fields.pop(key) for key in ("phase", "version", "avoid", "id", "decided") if key in fields}
+    names = ("phase", "version", "avoid", "failures", "id", "decided")
+    own = {key: fields.pop(key) for key in names if key in fields}
     return Workload(**{"id": f"w-{name}", "created_ms": NOW, **own}, spec=make_spec(name, **fields))
 
 

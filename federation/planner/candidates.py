@@ -11,7 +11,7 @@ from federation.domain.workload import Strategy, WorkloadPhase, WorkloadSpec
 from federation.planner.constraints import Constraints, groups_of, weight_of
 from federation.planner.dividing import Columns
 from federation.planner.estimate import Estimates, Shape
-from federation.planner.filters import avoided, lost, refusal, tainted
+from federation.planner.filters import AVOIDED, avoided, lost, refusal, tainted
 from federation.planner.member import Member
 from federation.planner.nodes import Int64
 from federation.planner.plan import Request
@@ -145,7 +145,7 @@ def _sort_holders(case: Case, pool: Pool) -> None:
             refused = refusal(case.spec, member.cluster, member.silent, but=tainted)
         avoidance = avoided(case.request.workload, name, case.now_ms)
         if refused is None and avoidance is not None:
-            refused = "avoided", avoidance
+            refused = AVOIDED, avoidance
         if refused is not None:
             case.kept[name] = refused
 

@@ -13,6 +13,7 @@ from federation.planner.constraints import constraints_of
 from federation.planner.dividing import Division, divide
 from federation.planner.estimate import estimates_of
 from federation.planner.explain import ROLLOUT_WAITS, SET_WAITS
+from federation.planner.filters import AVOIDED
 from federation.planner.member import Member
 from federation.planner.nodes import Int64
 from federation.planner.plan import PARTIAL, PLACED, WAITING, Allotment, Outcome, Request
@@ -186,8 +187,9 @@ class Planning:
         """Nothing changes, but for what the world has taken already."""
         shortages = {name: reason for name, (_, reason) in basis[0].shortages.items()}
         words = Counter(word for word, _ in case.constraints.refused.values()) + basis[0].words
-        words.update("avoided" for _ in case.shunned)
-        reasons = waiting_reasons(case, division, {**shortages, **case.shunned})
+        words.update(AVOIDED for _ in case.shunned)
+        avoided = {name: reason for name, (word, reason) in case.kept.items() if word == AVOIDED}
+        reasons = waiting_reasons(case, division, {**shortages, **case.shunned, **avoided})
         change = smallest_change(case, division, self._takers(case))
         return Outcome(
             workload=case.request.workload.id,

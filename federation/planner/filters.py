@@ -13,6 +13,7 @@ from federation.planner.taints import shown, untolerated
 
 Filter = Callable[[WorkloadSpec, Cluster, bool], str | None]
 
+AVOIDED: Final = "avoided"
 _SHORT: Final = {label: name for name, label in SPREAD_LABELS.items()}
 _MOST_SHOWN: Final = 5
 
@@ -109,11 +110,13 @@ def lost(spec: WorkloadSpec, cluster: Cluster | None) -> str | None:
 
 
 def avoided(workload: Workload, cluster: str, now_ms: int) -> str | None:
-    """Why *workload* stays away from a cluster that failed it, for a while."""
+    """Why *workload* stays away from a cluster that failed it, for a while, and what that cluster said."""
     until = workload.avoid.get(cluster, 0)
     if until <= now_ms:
         return None
-    return f"failed this workload: avoided until {datetime.fromtimestamp(until // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    text = f"failed this workload: avoided until {datetime.fromtimestamp(until // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    failure = workload.failures.get(cluster)
+    return f"{text}: {failure}" if failure else text
 
 
 def unmatched(selection: ClusterSelection, cluster: Cluster) -> str | None:

@@ -231,6 +231,7 @@ def _decided(workload: Workload, outcome: Outcome, decision: Decision) -> Worklo
         assigned=sum(allotment.replicas for allotment in outcome.allotments),
         changed_ms=decision.at_ms,
         avoid={cluster: until for cluster, until in workload.avoid.items() if until > decision.at_ms},
+        failures={each: why for each, why in workload.failures.items() if workload.avoid.get(each, 0) > decision.at_ms},
     )
 
 

@@ -189,17 +189,19 @@ async def _withdraw(
     await transaction.enqueue([order])
     if placement.emptied:
         return workload
-    why = told(placement)
+    failure = told(placement)
+    why = f"{cluster.name} {failure}"
     _log.info("placement withdrawn", placement=placement.id, cluster=cluster.name, reason=why)
     avoid = {**workload.avoid, cluster.name: now_ms + AVOID_MS}
-    return replace(workload, wake=why, avoid=avoid, reasons=(why,), changed_ms=now_ms)
+    failures = {**workload.failures, cluster.name: failure}
+    return replace(workload, wake=why, avoid=avoid, failures=failures, reasons=(why,), changed_ms=now_ms)
 
 
 def told(placement: Placement) -> str:
     """Why replicas were taken back from a cluster, in the member's own words where it gave any."""
     seen = placement.seen
     words = seen.refused_reason or seen.unschedulable_reason or "the member did not say why"
-    return f"{placement.cluster} did not run {placement.held} of {placement.wanted} replicas: {words}"
+    return f"did not run {placement.held} of {placement.wanted} replicas: {words}"
 
 
 class _NoIds:

@@ -84,9 +84,10 @@ def test_what_is_no_longer_selected_is_left():
 
 
 def test_a_cluster_is_avoided_until_a_time():
-    workload = make_workload(avoid={"east": NOW + 1})
+    workload = make_workload(avoid={"east": NOW + 1}, failures={"east": "did not run 1 of 2 replicas: quota"})
 
-    assert avoided(workload, "east", NOW) == "failed this workload: avoided until 2023-11-14T22:13:20Z"
+    told = "failed this workload: avoided until 2023-11-14T22:13:20Z: did not run 1 of 2 replicas: quota"
+    assert avoided(workload, "east", NOW) == told
     assert avoided(workload, "east", NOW + 1) is None
     assert avoided(workload, "west", NOW) is None
 

@@ -90,7 +90,9 @@ async def test_3_5_it_tells_why_in_the_members_own_words(here: Hub):
 
     assert workload.phase is WorkloadPhase.DEGRADED
     assert found is not None
-    assert any("failed this workload" in verdict.reason for verdict in found[0].own)
+    words = "did not run 3 of 4 replicas: 0/1 nodes: insufficient cpu"
+    assert [verdict.reason.endswith(words) for verdict in found[0].own] == [True]
+    assert any(reason.startswith("east: failed this workload") and words in reason for reason in workload.reasons)
 
 
 async def test_3_5_the_withdrawal_itself_gives_no_capacity_back(here: Hub):
