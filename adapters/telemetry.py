@@ -9,7 +9,9 @@ import structlog
 def set_up_logs(form: str, level: str) -> None:
     """Configure structlog and the standard library's loggers alike; logs go to standard error."""
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
-    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    # Not rich's tracebacks, which are pages long and print local variables, secrets among them.
+    plain = structlog.dev.plain_traceback
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
     renderer: structlog.types.Processor = structlog.processors.JSONRenderer() if form == "json" else console
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from federation.domain.errors import Unavailable
 from federation.services.metrics import FAILURES, LOOP_LAG
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
@@ -55,8 +56,16 @@ async def _kept_alive(name: str, loop: Loop, stop: asyncio.Event, health: Health
             failures = 1 if steady else failures + 1
             FAILURES.labels(name).inc()
             health.ill(name, f"{type(error).__name__}: {error}")
-            _log.exception("loop failed", worker=name, failures=failures)
+            _tell(name, failures, error)
             await pause(stop, back_off(failures))
+
+
+def _tell(worker: str, failures: int, error: Exception) -> None:
+    """What is away comes back, and the loop with it; where the program itself failed, its traceback says how."""
+    if isinstance(error, Unavailable):
+        _log.warning("loop waits", worker=worker, failures=failures, error=str(error))
+    else:
+        _log.error("loop failed", worker=worker, failures=failures, exc_info=error)
 
 
 def back_off(failures: int) -> float:
