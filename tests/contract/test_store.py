@@ -51,6 +51,21 @@ class TestSqlite(StoreSuite):
         async with store.reader() as reader:
             assert set(await reader.cluster_revisions()) == {"a", "b"}
 
+    async def test_2_1_who_reads_and_then_writes_is_never_told_that_the_database_is_locked(
+        self, store: SqlStore, other: SqlStore
+    ):
+        async def count_up(by: SqlStore) -> None:
+            for _ in range(30):
+                async with by.transaction() as tx:
+                    generation = await tx.generation()
+                    await asyncio.sleep(0)
+                    await tx.set_generation(generation + 1)
+
+        await asyncio.gather(count_up(store), count_up(other))
+
+        async with store.transaction() as tx:
+            assert await tx.generation() == 61
+
     async def test_text_in_a_number_and_numbers_that_are_none_are_refused(self, store: SqlStore):
         for value in ("'many'", "1.5"):
             with pytest.raises(Exception, match=r"cannot store|datatype"):
@@ -122,6 +137,32 @@ class TestPostgres(StoreSuite):
         await migrate(url)
         yield UrlBase(url, f"postgresql+asyncpg://nobody@127.0.0.1:{free_port()}/none")
         postgres.drop_database(name)
+
+    async def test_2_1_transactions_read_what_is_committed(self, store: SqlStore):
+        async with store.transaction() as tx:
+            level = (await tx.connection.execute(text("SHOW transaction_isolation"))).scalar()
+
+        assert level == "read committed"
+
+    async def test_2_1_who_waits_for_a_lock_sees_what_its_holder_wrote(self, store: SqlStore, other: SqlStore):
+        await save(store, make_cluster("a", revision=1))
+        locked = asyncio.Event()
+
+        async def hold() -> None:
+            async with store.transaction() as tx:
+                await tx.lock_clusters(["a"])
+                locked.set()
+                await asyncio.sleep(0.2)
+                await tx.save_clusters([make_cluster("a", revision=7)])
+
+        async def wait() -> int:
+            async with other.transaction() as tx:
+                await tx.generation()
+                await locked.wait()
+                return (await tx.lock_clusters(["a"]))["a"].revision
+
+        _, seen = await asyncio.gather(hold(), wait())
+        assert seen == 7
 
     async def test_news_reach_another_process(self, store: SqlStore, other: SqlStore):
         await asyncio.sleep(0.5)

@@ -11,12 +11,13 @@ from sqlalchemy import select
 
 from adapters.sql.tables import cycles
 from federation.domain.records import Cycle
-from federation.domain.workload import PlacementRules, WorkloadPhase
+from federation.domain.workload import PlacementRules, WorkloadKind, WorkloadPhase
 from federation.planner.plan import PLANNER
 from federation.services.callers import Caller, Ports, Role
 from federation.services.clusters import set_cordoned
 from federation.services.image import Image
 from federation.services.scheduling import Tools, run_cycle
+from federation.services.upkeep import expire_leases
 from tests.services.hub import START, Agent, Hub, hub
 
 OPERATOR = Caller(who="ann", role=Role.OPERATOR)
@@ -299,3 +300,60 @@ def _free(image: Image) -> dict[str, dict[str, list[int]]]:
         name: {node: table.free[:, member.start + offset].tolist() for node, offset in sorted(member.offsets.items())}
         for name, member in sorted(image.pool.members.items())
     }
+
+
+# --- 3.8 -------------------------------------------------------------------------------------------------------------
+
+
+async def caller_deploys(here: Hub, replicas: int = 3) -> Agent:
+    """A workload without a manifest, decided: its caller deploys it in east."""
+    (east,) = await joined(here, "east")
+    lease = START + 600_000
+    await here.create("web", replicas=replicas, kind=WorkloadKind.CALLER, api="", manifest=None)
+    async with here.store.transaction() as tx:
+        (workload,) = await tx.reader().queue(1)
+        await tx.save_workloads([replace(workload, lease_until_ms=lease)])
+    await here.decide()
+    return east
+
+
+async def test_3_8_without_a_manifest_the_hub_decides_and_sends_no_order(here: Hub):
+    await caller_deploys(here)
+
+    assert (here.orders(), await here.waiting()) == ([], [])
+    assert ((await here.placement()).claim, (await here.cluster()).held) == (3, {"cpu": 3000})
+
+
+async def test_3_8_what_the_caller_deploys_is_never_moved(here: Hub):
+    east = await caller_deploys(here)
+    await joined(here, "west")
+    for _ in range(3):
+        here.clock.advance(200)
+        east.tell(east.beat())
+        await here.fold()
+        await here.decide()
+
+    assert (await here.placement()).claim == 3
+    assert await here.placements("west") == []
+
+
+async def test_3_8_a_lease_that_is_not_renewed_ends_and_its_pods_are_claimed_until_they_are_gone(here: Hub):
+    east = await caller_deploys(here)
+    name = (await here.placement()).id
+    east.tell(east.node(used=1, **{name: 1}), east.seen(name, live=2, bound=1))
+    await here.fold()
+    here.clock.advance(601)
+    east.tell(east.beat())
+    await here.fold()
+    expired = await expire_leases(here.store, here.clock)
+    await here.cycle()
+    living = (await here.placement(), await here.cluster())
+    east.tell(east.node(), east.seen(name, live=0))
+    await here.fold()
+    await here.cycle()
+
+    assert expired == ["web"]
+    assert (living[0].ended, living[0].claim, living[1].held) == (True, 2, {"cpu": 1000})
+    assert ((await here.placement()).released, (await here.cluster()).held) == (True, {})
+    async with here.store.reader() as reader:
+        assert await reader.workload("web", None) is None
