@@ -281,8 +281,8 @@ def seen_of(event: PlacementObserved) -> Seen:
 
 def _older_sizes(asks: tuple[Ask, ...], current: Ask) -> tuple[Ask, ...]:
     """Until a rollout is over the older versions ask for nothing, but pods of their size may still be there (3.3)."""
-    older = (ask for ask in asks if ask.version < current.version and ask.requests != current.requests)
-    return tuple(replace(ask, replicas=0, surge=0) for ask in older)
+    older = (ask for ask in asks if ask.version < current.version and ask.kind not in _ENDS)
+    return tuple(replace(ask, replicas=0, surge=0) for ask in older if ask.requests != current.requests)
 
 
 def _rolled_out(ask: Ask, event: PlacementObserved) -> bool:

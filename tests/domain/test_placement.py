@@ -97,6 +97,13 @@ def test_an_ended_placement_may_be_asked_for_again():
     assert (again.claim, again.wanted) == (4, 4)
 
 
+def test_the_end_that_a_new_ask_revoked_is_forgotten_once_that_is_in_force():
+    again = placed(2).asking(gone_ask(2, order=7)).asking(ask(3, 4, order=8))
+    in_force = observed(again, version=3, observed=True, desired=4, live=1)
+
+    assert [each.version for each in in_force.asks] == [3]
+
+
 def test_a_rollout_holds_its_surge_and_the_growth_of_bound_pods():
     running = observed(placed(3).with_bound("n-0", 3, NOW), version=1, observed=True, desired=3, live=3)
     rolling = running.asking(ask(2, 3, surge=1, revision="2", cpu=1500))
