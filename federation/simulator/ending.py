@@ -68,8 +68,14 @@ def _placement(world: World, placement: Placement) -> Iterator[str]:
         return
     if placement.seen.live != live:
         yield f"{placement.id} has {live} live pods, known are {placement.seen.live}"
-    if placement.held:
+    if placement.held and not _stalls(placement):
         yield f"{placement.id} holds {placement.held} in {placement.cluster} still"
+
+
+def _stalls(placement: Placement) -> bool:
+    """Whether all that is held is a rollout's surge, of which the member says why it does not fit: told, not repeated."""
+    wanted = placement.asks[-1].replicas if placement.asks else 0
+    return placement.bound >= wanted and bool(placement.seen.unschedulable)
 
 
 def _workloads(callers: Callers, invariants: Invariants) -> Iterator[str]:
