@@ -15,12 +15,10 @@ Input = Mapping[str, Any]
 
 def answer_available(given: Input) -> Any:
     tree = tree_of(given)
-    teams = [node.name for node in tree.nodes if not node.cohort]
+    names = [node.name for node in tree.nodes]
     return {
-        "available": {name: {_text(p): tree.available(name, p) for p in tree.columns} for name in teams},
-        "potential_available": {
-            node.name: {_text(p): tree.potential(node.name, p) for p in tree.columns} for node in tree.nodes
-        },
+        "available": {name: {_text(p): tree.available(name, p) for p in tree.columns} for name in names},
+        "potential_available": {name: {_text(p): tree.potential(name, p) for p in tree.columns} for name in names},
     }
 
 
