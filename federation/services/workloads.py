@@ -71,6 +71,9 @@ async def change(ports: Ports, caller: Caller, target: Target, edit: Edit) -> Wo
         if spec == before.spec:
             return before
         changed = _stepped(before, WorkloadStep.CHANGE)
+        if _shape(spec) != _shape(before.spec):
+            # Who asks for something else may have mended what a cluster failed it for: it is tried again at once.
+            changed = replace(changed, avoid={}, failures={})
         after = replace(changed, spec=spec, version=before.version + 1, changed_ms=ports.clock.now_ms())
         await _save(tx, ports, caller, ("workload.change", before, after))
         return after
@@ -151,6 +154,12 @@ async def _locked(tx: Transaction, caller: Caller, target: Target) -> Workload:
     if target.versions is not None and found.version not in target.versions:
         raise PreconditionFailed(f"the workload is at version {found.version} now")
     return found
+
+
+def _shape(spec: WorkloadSpec) -> WorkloadSpec:
+    """All that is asked for but how many replicas."""
+    components = tuple(replace(component, replicas=0) for component in spec.components)
+    return replace(spec, components=components, manifest=None, surge=0, completions=None)
 
 
 def _stepped(workload: Workload, step: WorkloadStep) -> Workload:

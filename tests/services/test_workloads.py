@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from adapters.sql.schema import migrate
 from adapters.sql.store import open_store
@@ -104,6 +105,21 @@ async def test_changes_raise_the_version_and_sameness_does_not(tmp_path: Path):
 
         assert (same.version, changed.version) == (1, 2)
         assert (changed.spec.replicas, changed.changed_ms) == (3, clock.ms)
+
+
+async def test_a_cluster_that_failed_a_workload_is_tried_again_once_it_asks_for_something_else(tmp_path: Path):
+    async with ports_on(tmp_path) as (ports, clock):
+        made = await create(ports, ANN, make_spec())
+        failed = {"avoid": {"east": clock.ms + 1}, "failures": {"east": "did not run 2 of 2 replicas: quota"}}
+        async with ports.store.transaction() as tx:
+            await tx.save_workloads([replace(await stored(ports, made.workload), **failed)])
+
+        more = await change(ports, ANN, Target(id=made.workload), lambda spec: scaled(3))
+        smaller = (Component(replicas=3, requests={"cpu": "1"}),)
+        other = await change(ports, ANN, Target(id=made.workload), lambda spec: replace(spec, components=smaller))
+
+        assert (more.avoid, more.failures) == (failed["avoid"], failed["failures"])
+        assert (other.avoid, other.failures) == ({}, {})
 
 
 async def test_an_edit_that_is_refused_changes_nothing(tmp_path: Path):
