@@ -48,7 +48,10 @@ class Ask(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Seen(Struct, frozen=True, gc=False):
-    """What the member last told of a placement; *done* is the last order that it had carried out by then."""
+    """What the member last told of a placement; *done* is the last order that it had carried out by then.
+
+    *autoscaled* is how many replicas an autoscaler there may ask for; 0 where there is none.
+    """
 
     version: int = 0
     done: int = 0
@@ -61,7 +64,7 @@ class Seen(Struct, frozen=True, gc=False):
     succeeded: int = 0
     failed: int = 0
     condition: str = ""
-    autoscaled: bool = False
+    autoscaled: int = 0
     unschedulable: int = 0
     unschedulable_reason: str = ""
     refused: int = 0
@@ -97,13 +100,13 @@ class Placement(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def claim(self) -> int:
-        """Replicas that this placement may still come to have (3.1)."""
+        """Replicas that this placement may still come to have (3.1), by an autoscaler in the member too (3.7)."""
         if self.released:
             return 0
         asked = max([ask.replicas + ask.surge for ask in self.asks], default=0)
         if self.completions is not None:
             asked = 0 if self.finished else min(asked, max(0, self.completions - self.seen.succeeded))
-        return max(asked, self.seen.live)
+        return max(asked, self.seen.live, self.seen.autoscaled)
 
     @property
     def finished(self) -> bool:
@@ -271,7 +274,7 @@ def seen_of(event: PlacementObserved) -> Seen:
         succeeded=event.succeeded,
         failed=event.failed,
         condition=event.condition,
-        autoscaled=event.autoscaler is not None,
+        autoscaled=max(1, event.autoscaler.max_replicas) if event.autoscaler is not None else 0,
         unschedulable=event.unschedulable.count,
         unschedulable_reason=event.unschedulable.reason,
         refused=event.refused.count,

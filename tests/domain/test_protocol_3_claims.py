@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from federation.domain.cluster import Node
-from federation.domain.events import BoundPlacement, UnboundPods
+from federation.domain.events import Autoscaler, BoundPlacement, UnboundPods
 from federation.domain.placement import Ask, AskKind, Placement
 from tests.domain.builders_core import CPU, NOW, Teller, World, ask, gone_ask, heartbeat, node, placed, seen
 
@@ -294,6 +294,30 @@ def test_3_6_failed_is_terminal_too():
     world.hear([agent.tell(seen(version=1, observed=True, live=0, condition="", done=1))])
 
     assert (world.placement().finished, world.placement().seen.condition) == (True, "Failed")
+
+
+# --- 3.7 -------------------------------------------------------------------------------------------------------------
+
+
+def test_3_7_where_an_autoscaler_targets_the_object_its_most_is_claimed():
+    world, agent = world_with(running(2))
+    scaled = Autoscaler(min_replicas=1, max_replicas=6)
+    world.hear([agent.tell(seen(version=1, observed=True, desired=2, live=2, updated=2, autoscaler=scaled, done=1))])
+    claimed = (world.placement().claim, world.placement().held, dict(world.cluster.held))
+    world.hear([agent.tell(seen(version=1, observed=True, desired=2, live=2, updated=2, done=1))])
+
+    assert claimed == (6, 4, {"cpu": 4000})
+    assert (world.placement().claim, world.cluster.held) == (2, {})
+
+
+def test_3_7_what_an_autoscaler_may_still_ask_for_is_claimed_until_the_object_is_gone():
+    world, agent = world_with(running(2).asking(gone_ask(2, order=5)))
+    scaled = Autoscaler(min_replicas=1, max_replicas=6)
+    world.hear([agent.tell(seen(version=1, observed=True, desired=2, live=2, autoscaler=scaled, done=4))])
+    before = world.placement().claim
+    world.hear([agent.tell(seen(gone=True, done=5))])
+
+    assert (before, world.placement().claim) == (6, 0)
 
 
 # --- 3.8, 3.9, 3.10 --------------------------------------------------------------------------------------------------
