@@ -54,12 +54,17 @@ async def run_agent(agent: AgentParts, stop: asyncio.Event) -> None:
 
 async def _acquire(agent: AgentParts, holder: str, fence: Fence, stop: asyncio.Event) -> LeaseState | None:
     """The epoch once the Lease is ours; None when *stop* came first."""
+    told = False
     while not stop.is_set():
         started = asyncio.get_running_loop().time()
         try:
             epoch = await _hold(agent, holder)
         except FederationError:
             epoch = None
+        else:
+            if epoch is None and not told:
+                told = True
+                _log.info("stands by", cluster=agent.cluster)
         if epoch is not None:
             fence.renewed(started)
             return epoch
