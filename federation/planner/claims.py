@@ -73,7 +73,7 @@ class Claims:
         """Take *amounts* for each of the pods that are counted by offset; negative amounts are given back."""
         if counts and amounts:
             slots = member.start + np.array(list(counts), np.intp)
-            self.put(slots, self._vector(amounts), np.array(list(counts.values()), np.int64))
+            self.put(slots, self._pool.vector(amounts), np.array(list(counts.values()), np.int64))
 
     def charge(self, members: Sequence[Member], request: Request, counts: Int64 | int) -> None:
         """Take *counts* pods of *request* from what the sums of the clusters leave; done when someone looks."""
@@ -92,14 +92,10 @@ class Claims:
 
     def charge_amounts(self, member: Member, amounts: Mapping[str, int]) -> None:
         """Take *amounts* from what the sums of the cluster leave, which may now be less than what its nodes do."""
-        self.charge([member], self._vector(amounts), 1)
+        self.charge([member], self._pool.vector(amounts), 1)
         if not self._pool.tight[member.id]:
             self._tightened.append(member.id)
             self._pool.tight[member.id] = self._pool.is_tight = True
-
-    def _vector(self, amounts: Mapping[str, int]) -> Request:
-        rows = np.array([self._pool.row(name) for name in amounts], np.intp)
-        return Request(rows, np.array(list(amounts.values()), np.int64))
 
     def mark(self) -> tuple[int, int]:
         """Where to return to by `undo`; everything charged so far is entered first."""

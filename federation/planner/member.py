@@ -33,7 +33,6 @@ class Holding:
     """What one placement keeps free: *held* replicas, those in *holds* on named nodes; *growth* for each bound pod."""
 
     placement: str
-    cluster: str
     request: Request
     holds: dict[str, int]
     held: int

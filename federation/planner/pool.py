@@ -4,16 +4,17 @@ Kept current by what changed, whole rows at a time. Two images of the same rows 
 the rows came. *room* is what a commit leaves of each cluster's sums (protocol 2.3), beside the nodes' own columns.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from federation.domain.cluster import Cluster, ClusterPhase, Node
 from federation.domain.placement import Placement
+from federation.planner.held import Held
 from federation.planner.journal import Slots
 from federation.planner.laying import lay
-from federation.planner.member import Bound, Holding, Member, Request, count_of
+from federation.planner.member import Bound, Member, Request
 from federation.planner.nodes import MOST, PODS, Int64, NodeTable
 
 _UNLIMITED: Final = 2**62
@@ -33,7 +34,7 @@ class Pool:
         self.tight = np.zeros(0, np.bool_)
         self.is_tight = False
         self.caches: dict[str, object] = {}
-        self._where: dict[str, str] = {}
+        self._held = Held(self)
         self._touched: set[str] = set()
         self._wasted = 0
 
@@ -53,10 +54,13 @@ class Pool:
 
     def request(self, amounts: dict[str, int]) -> Request:
         """*amounts* of one pod, with its pod slot."""
-        whole = {**amounts, PODS: max(1, amounts.get(PODS, 0))}
-        wanted = {name: min(amount, MOST) for name, amount in whole.items() if amount > 0}
-        rows = np.array([self.row(name) for name in wanted], np.intp)
-        return Request(rows, np.array(list(wanted.values()), np.int64))
+        return self.vector({**amounts, PODS: max(1, amounts.get(PODS, 0))})
+
+    def vector(self, amounts: Mapping[str, int]) -> Request:
+        """*amounts* by row."""
+        some = {name: min(amount, MOST) for name, amount in amounts.items() if amount}
+        rows = np.array([self.row(name) for name in some], np.intp)
+        return Request(rows, np.array(list(some.values()), np.int64))
 
     def put_cluster(self, cluster: Cluster, *, silent: bool) -> None:
         """The row of a cluster; of one that has left no more than the row stays."""
@@ -77,8 +81,7 @@ class Pool:
         self.numbered[member.id] = None
         self.room[:, member.id] = 0
         self.tight[member.id] = False
-        for placement in member.holdings:
-            self._where.pop(placement, None)
+        self._held.drop(member)
         self._touched.discard(name)
         self.definition += 1
 
@@ -103,19 +106,18 @@ class Pool:
         """Whole rows of placements: what they hold, and by how much their bound pods may grow; the last row counts."""
         growing: dict[str, list[str]] = {}
         for placement in {row.id: row for row in rows}.values():
-            self._forget(placement.id)
-            holding = self._holding(placement)
-            if holding is None:
+            before = self._held.forget(placement.id)
+            if before is not None:
+                self._touched.add(before.name)
+            if placement.released:
                 continue
-            member = self._member(placement.cluster)
-            member.holdings[placement.id] = holding
-            self._where[placement.id] = placement.cluster
-            self._touched.add(placement.cluster)
-            self._hold(member, holding)
-            if holding.growth is not None:
+            if placement.held or placement.growth:
+                self._held.put(placement, self._member(placement.cluster))
+                self._touched.add(placement.cluster)
+            if placement.growth:
                 growing.setdefault(placement.cluster, []).append(placement.id)
         for cluster, placements in growing.items():
-            self._grow(self.members[cluster], placements)
+            self._held.grow(self.members[cluster], placements)
 
     def settle(self) -> None:
         """Bring blocks into the order of names, lay what stands on no node, weigh the sums of what changed."""
@@ -124,7 +126,7 @@ class Pool:
             if member.disordered:
                 self._order(member)
             if member.renewed:
-                self._renew(member)
+                self._held.renew(member)
             lay(self, member)
             self._weigh(member)
         self._touched.clear()
@@ -207,9 +209,7 @@ class Pool:
             member.usable[offset] = node.usable
             member.renewed = True
         bound = _bound(node)
-        concerned = {*bound[::2], *member.bound[offset][::2]} if member.grown else ()
-        for placement in member.grown.keys() & concerned:
-            self._regrow(member, member.holdings[placement], node.name, count_of(bound, placement))
+        self._held.rebind(member, node.name, member.bound[offset], bound)
         member.bound[offset] = bound
 
     def _order(self, member: Member) -> None:
@@ -235,81 +235,6 @@ class Pool:
             self.table.member[member.start : member.end] = member.id
         self.table.end, self._wasted = end, 0
         self.table.epoch += 1
-
-    # --- what is held ------------------------------------------------------------------------------------------------
-
-    def _renew(self, member: Member) -> None:
-        """Hold everything again, now that other nodes are there to hold it."""
-        block = slice(member.start, member.end)
-        self.table.free[:, block] = self.table.base[:, block]
-        self.table.journal.note(np.arange(member.start, member.end), len(member.names))
-        member.loose, member.grown, member.laid, member.renewed = {}, {}, [], False
-        for placement in sorted(member.holdings):
-            self._hold(member, member.holdings[placement])
-        self._grow(member, [placement for placement, held in member.holdings.items() if held.growth is not None])
-
-    def _holding(self, placement: Placement) -> Holding | None:
-        growth = {} if placement.released else placement.growth
-        if not (placement.held or growth):
-            return None
-        return Holding(
-            placement=placement.id,
-            cluster=placement.cluster,
-            request=self.request(placement.request),
-            holds={node: count for node, count in placement.holds.items() if node},
-            held=placement.held,
-            growth=self._growth(growth),
-        )
-
-    def _growth(self, amounts: dict[str, int]) -> Request | None:
-        if not amounts:
-            return None
-        rows = np.array([self.row(name) for name in amounts], np.intp)
-        return Request(rows, np.array([min(amount, MOST) for amount in amounts.values()], np.int64))
-
-    def _forget(self, placement: str) -> None:
-        cluster = self._where.pop(placement, None)
-        if cluster is None:
-            return
-        member = self.members[cluster]
-        holding = member.holdings.pop(placement)
-        self._touched.add(cluster)
-        member.loose.pop(placement, None)
-        for node in member.grown.get(placement, {}):
-            self._regrow(member, holding, node, 0)
-        member.grown.pop(placement, None)
-        for node, count in holding.holds.items():
-            slot = member.slot(node)
-            if slot is not None and not member.renewed:
-                self.take(slot, holding.request, -count)
-
-    def _hold(self, member: Member, holding: Holding) -> None:
-        """Take what the holding names on usable nodes; the rest is loose. Left alone if all is to be held again."""
-        if member.renewed:
-            return
-        loose = holding.held - sum(holding.holds.values())
-        for node, count in holding.holds.items():
-            slot = member.slot(node)
-            if slot is None:
-                loose += count
-            else:
-                self.take(slot, holding.request, count)
-        if loose > 0:
-            member.loose[holding.placement] = loose
-
-    def _grow(self, member: Member, placements: Iterable[str]) -> None:
-        for placement in placements:
-            if not member.renewed:
-                member.grown[placement] = {}
-                for node, count in member.bound_on(placement).items():
-                    self._regrow(member, member.holdings[placement], node, count)
-
-    def _regrow(self, member: Member, holding: Holding, node: str, count: int) -> None:
-        """Keep free the growth of *count* bound pods on *node*, instead of as many as before."""
-        slot, grown = member.slot(node), member.grown[holding.placement]
-        if holding.growth is not None and slot is not None and not member.renewed:
-            self.take(slot, holding.growth, count - grown.get(node, 0))
-            grown[node] = count
 
     def _weigh(self, member: Member) -> None:
         """What the sums leave, and whether they leave less than the nodes do."""
