@@ -125,7 +125,9 @@ async def rewritten(bare: asyncpg.Connection, batches: Sequence[Rows]) -> float:
         async with bare.transaction():
             for table, found in rows.items():
                 if found:
-                    await bare.execute(statement(table, dict(found[0])), *zip(*(tuple(row) for row in found), strict=True))
+                    await bare.execute(
+                        statement(table, dict(found[0])), *zip(*(tuple(row) for row in found), strict=True)
+                    )
     return time.perf_counter() - began
 
 

@@ -150,12 +150,12 @@ def ready_cluster(name: str, *, nodes: int = 0, now_ms: int = 0, **fields: objec
     return replace(base, apis=("apps/v1/Deployment", "batch/v1/Job"), **fields)
 
 
-def bare_node(number: int, *, cores: int = 64, used_cores: int = 0) -> Node:
+def bare_node(number: int, *, cores: int = 64, used_cores: int = 0, name: str = "") -> Node:
     """A node as the planner sees it."""
     return Node(
-        name=node_name(number),
+        name=name or node_name(number),
         allocatable={"cpu": cores * 1000, "memory": cores * 4 * GIB, "pods": 110, GPUS: 8},
         requested={"cpu": used_cores * 1000, "memory": used_cores * 4 * GIB, "pods": used_cores},
-        labels=labels_of(node_name(number), number),
+        labels=labels_of(name or node_name(number), number),
         place=(1, 1, number + 1),
     )
