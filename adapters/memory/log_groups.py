@@ -41,6 +41,10 @@ class Groups:
         self._share_out(group)
         return consumer
 
+    def rejoin(self, consumer: "LocalConsumer") -> None:
+        self._members[consumer.group].append(consumer)
+        self._share_out(consumer.group)
+
     def leave(self, consumer: "LocalConsumer") -> None:
         self._members[consumer.group].remove(consumer)
         self._share_out(consumer.group)
@@ -134,6 +138,15 @@ class LocalConsumer:
             self._closed = True
             self.assign(())
             self._groups.leave(self)
+
+    def expel(self) -> None:
+        """The group goes on without this member, as after its session has timed out; it does not know."""
+        self.assign(())
+        self._groups.leave(self)
+
+    def rejoin(self) -> None:
+        """It was heard of again."""
+        self._groups.rejoin(self)
 
     async def _look(self, limit: int) -> Batch:
         if not self._groups.shelf.is_up():

@@ -8,7 +8,7 @@ from adapters.memory.cluster import SimulatedCluster
 from federation.domain.cluster import Node
 from federation.domain.placement import Placement
 from federation.domain.resources import parse_offered
-from federation.domain.workload import ENDED_PHASES, Workload, WorkloadPhase
+from federation.domain.workload import ENDED_PHASES, Workload, WorkloadKind, WorkloadPhase
 from federation.simulator.callers import Callers
 from federation.simulator.invariants import Invariants
 from federation.simulator.world import World
@@ -20,7 +20,11 @@ def unsettled(world: World, callers: Callers, invariants: Invariants) -> list[st
     """What is not yet as it must be in the end."""
     found = list(_clusters(world, invariants))
     found += [line for member in world.members.values() for line in _nodes(world, member)]
-    found += [line for each in invariants.placements.now.values() for line in _placement(world, each)]
+    found += [
+        line
+        for each in invariants.placements.now.values()
+        for line in _placement(world, each, invariants.workloads.now.get(each.workload))
+    ]
     found += _workloads(callers, invariants)
     found += _strangers(world, invariants)
     return found
@@ -57,7 +61,7 @@ def _nodes(world: World, member: SimulatedCluster) -> Iterator[str]:
             yield f"{name} has {bound} bound, known are {told.bound}"
 
 
-def _placement(world: World, placement: Placement) -> Iterator[str]:
+def _placement(world: World, placement: Placement, workload: Workload | None) -> Iterator[str]:
     member = world.members[placement.cluster]
     live = sum(1 for pod in member.pods.values() if pod.placement == placement.id and pod.live)
     if placement.ended and not placement.released:
@@ -68,14 +72,18 @@ def _placement(world: World, placement: Placement) -> Iterator[str]:
         return
     if placement.seen.live != live:
         yield f"{placement.id} has {live} live pods, known are {placement.seen.live}"
-    if placement.held and not _stalls(placement):
+    if placement.held and not _stalls(placement, workload):
         yield f"{placement.id} holds {placement.held} in {placement.cluster} still"
 
 
-def _stalls(placement: Placement) -> bool:
-    """Whether all that is held is a rollout's surge, of which the member says why it does not fit: told, not repeated."""
+def _stalls(placement: Placement, workload: Workload | None) -> bool:
+    """Whether the member says why what is held does not fit, and it is not taken back all the same.
+
+    So it is with a rollout's surge (3.3), and with a StatefulSet or a Job that has pods already: whole, or not at all.
+    """
+    whole = workload is not None and workload.spec.kind is not WorkloadKind.DEPLOYMENT
     wanted = placement.asks[-1].replicas if placement.asks else 0
-    return placement.bound >= wanted and bool(placement.seen.unschedulable)
+    return bool(placement.seen.unschedulable) and (placement.bound >= wanted or (whole and placement.bound > 0))
 
 
 def _workloads(callers: Callers, invariants: Invariants) -> Iterator[str]:

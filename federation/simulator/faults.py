@@ -98,11 +98,7 @@ class Faults:
         world = self._world
         name = self._rng.choice(list(world.hubs))
         victim = world.hubs[name]
-        for _ in range(200):
-            if victim.store is not None and victim.store.inline.connections:
-                break
-            await asyncio.sleep(0.002)
-        else:
+        if not await _seen(lambda: victim.store is not None and bool(victim.store.inline.connections)):
             return False
         victim.kill()
         await asyncio.sleep(self._rng.uniform(0, 1))
@@ -131,11 +127,12 @@ class Faults:
         return True
 
     async def _freeze_agent(self) -> bool:
-        """F11: an agent stands still; another takes over meanwhile."""
+        """F11: an agent stands still, with a write on its way if it can be; another takes over meanwhile."""
         member = self._member()
         victim = self._rng.choice(self._world.agents[member.name])
         if victim.frozen:
             return False
+        await _seen(lambda: victim.writes > 0)
         victim.freeze()
         self._world.start_agent(member.name)
         self._lasts(5, 60, victim.resume)
@@ -294,3 +291,12 @@ class Faults:
 
         self._lasts(2, 20, recover)
         return True
+
+
+async def _seen(what: Callable[[], bool]) -> bool:
+    """Wait for the moment for a while; whether it came."""
+    for _ in range(200):
+        if what():
+            return True
+        await asyncio.sleep(0.002)
+    return False

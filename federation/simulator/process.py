@@ -7,15 +7,17 @@ from typing import Any, TypeVar
 
 from adapters.memory.cluster import SimulatedCluster
 from adapters.memory.gateway import SimulatedGateway
+from adapters.memory.log import MemoryLog
+from adapters.memory.log_groups import LocalConsumer
 from adapters.memory.store import MemoryStore
 from federation.domain.errors import Conflict, Unavailable
 from federation.domain.member import MemberObject, MemberPod, ObjectKey
 from federation.domain.records import Orders
-from federation.ports import Batch, Consumer, EventLog, Message, PositionReader, RawMessage
+from federation.ports import Batch, Consumer, Message, PositionReader, RawMessage
 from federation.simulator.virtual import SeededIds, VirtualClock
 
 T = TypeVar("T")
-_SESSION_SECONDS = 8.0
+_SESSION_SECONDS = 6.0
 
 
 class Process:
@@ -31,15 +33,23 @@ class Process:
         self._running = asyncio.Event()
         self._running.set()
         self._tasks: list[asyncio.Task[Any]] = []
-        self._on_death: list[Callable[[], None]] = []
+        self.writes = 0
+        self._consumers: list[LocalConsumer] = []
+        self._expelled: list[LocalConsumer] = []
 
     def run(self, work: Awaitable[Any]) -> None:
         """Begin its main loop."""
         self._tasks.append(asyncio.ensure_future(work))
 
-    def at_death(self, clean_up: Callable[[], None]) -> None:
-        """What the world does for it some time after it died."""
-        self._on_death.append(clean_up)
+    def reads_by(self, consumer: LocalConsumer) -> None:
+        """The broker hears of this process by *consumer*."""
+        self._consumers.append(consumer)
+
+    def closes(self, consumer: LocalConsumer) -> None:
+        self._consumers.remove(consumer)
+        if consumer in self._expelled:
+            self._expelled.remove(consumer)
+            consumer.rejoin()
 
     def kill(self) -> None:
         """As by SIGKILL: no clean-up of its own has any effect."""
@@ -49,8 +59,7 @@ class Process:
         for task in self._tasks:
             task.cancel()
         self._running.set()
-        for clean_up in self._on_death:
-            asyncio.get_running_loop().call_later(self.rng.uniform(0.5, _SESSION_SECONDS), clean_up)
+        self._fall_silent()
 
     async def ended(self) -> None:
         """Until its tasks are gone."""
@@ -66,9 +75,27 @@ class Process:
         if self.store is not None:
             for connection in list(self.store.inline.connections):
                 connection.end()
+        self._fall_silent()
 
     def resume(self) -> None:
+        """As by SIGCONT: whatever was under way goes on, late."""
+        if self.dead:
+            return
+        for consumer in self._expelled:
+            consumer.rejoin()
+        self._expelled.clear()
         self._running.set()
+
+    def _fall_silent(self) -> None:
+        """Some time later the broker finds out."""
+        asyncio.get_running_loop().call_later(self.rng.uniform(0.5, _SESSION_SECONDS), self._expel)
+
+    def _expel(self) -> None:
+        if self.dead or self.frozen:
+            for consumer in self._consumers:
+                if consumer not in self._expelled:
+                    self._expelled.append(consumer)
+                    consumer.expel()
 
     async def reach(self, most_seconds: float = 0.01) -> None:
         """The way to another machine, or back: a moment, or for as long as the process is frozen."""
@@ -93,7 +120,7 @@ class ProcessCompute:
 class ProcessLog:
     """`ports.EventLog` as one process reaches it."""
 
-    def __init__(self, log: EventLog, process: Process) -> None:
+    def __init__(self, log: MemoryLog, process: Process) -> None:
         self._log = log
         self._process = process
 
@@ -105,7 +132,7 @@ class ProcessLog:
     async def consume(self, group: str, topics: Sequence[str], positions: PositionReader) -> Consumer:
         await self._process.reach()
         consumer = await self._log.consume(group, topics, positions)
-        self._process.at_death(lambda: _leave(consumer))
+        self._process.reads_by(consumer)
         return ProcessConsumer(consumer, self._process)
 
     async def close(self) -> None:
@@ -115,7 +142,7 @@ class ProcessLog:
 class ProcessConsumer:
     """`ports.Consumer` of one process; what it polled may reach it late."""
 
-    def __init__(self, consumer: Consumer, process: Process) -> None:
+    def __init__(self, consumer: LocalConsumer, process: Process) -> None:
         self._consumer = consumer
         self._process = process
 
@@ -137,12 +164,8 @@ class ProcessConsumer:
 
     async def close(self) -> None:
         if not self._process.dead:
+            self._process.closes(self._consumer)
             await self._consumer.close()
-
-
-def _leave(consumer: Consumer) -> None:
-    """The broker finds out that a member of the group is gone."""
-    asyncio.ensure_future(consumer.close())  # noqa: RUF006  it does not wait for anything
 
 
 class ProcessGateway(SimulatedGateway):
@@ -197,10 +220,12 @@ class ProcessGateway(SimulatedGateway):
     async def _on_its_way(self, call: Awaitable[T]) -> T:
         sent = asyncio.ensure_future(call)
         self._sent.add(sent)
+        self.process.writes += 1
         sent.add_done_callback(self._arrived)
         return await asyncio.shield(sent)
 
     def _arrived(self, sent: "asyncio.Future[Any]") -> None:
         self._sent.discard(sent)
+        self.process.writes -= 1
         if not sent.cancelled():
             sent.exception()

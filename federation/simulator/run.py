@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import random
+import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -138,9 +140,12 @@ def _listen(world: World, *, traced: bool) -> None:
     def take(_logger: Any, method: str, line: Any) -> Any:
         if traced:
             world.trace.append(f"{asyncio.get_running_loop().time():.3f}   {method} {dict(line)}")
-        if line.get("exc_info"):
-            error = line["exc_info"]
-            world.violated(f"no loop breaks down: {line.get('event')} {line.get('worker', '')}: {_shown(error)}")
+        error = _broke(line.get("exc_info"))
+        # What is away for a while may end a loop too; its supervisor begins it again.
+        if error is not None and not isinstance(error, Unavailable):
+            frame = traceback.extract_tb(error.__traceback__)[-1].name if error.__traceback__ else "?"
+            told = f"{line.get('event')} {line.get('worker', '')}: {type(error).__name__}: {error} ({frame})"
+            world.violated(f"no loop breaks down: {told}")
         raise structlog.DropEvent
 
     level = 10 if traced else 40
@@ -151,14 +156,9 @@ def _listen(world: World, *, traced: bool) -> None:
     )
 
 
-def _shown(error: Any) -> str:
-    import sys
-    import traceback
-
-    found = error if isinstance(error, BaseException) else sys.exc_info()[1]
-    if found is None:
-        return "?"
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    frame = traceback.extract_tb(found.__traceback__)[-1] if found.__traceback__ else None
-    return f"{type(found).__name__}: {found} ({frame.name if frame else '?'})"
+def _broke(told: Any) -> BaseException | None:
+    """The exception that a line of the log tells of."""
+    error = told if isinstance(told, BaseException) else sys.exc_info()[1] if told else None
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,1 @@
+"""Seeds of the simulator, and the net that they are caught in."""
