@@ -1,0 +1,1 @@
+"""That each benchmark runs and says what it should; not how fast anything is."""
