@@ -8,6 +8,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ APART: Final = "north"
 NODES: Final = 3
 NODE_CORES: Final = 8
 DATABASE: Final = "federation_e2e"
+NODES_PATH: Final = "/api/v1/nodes"
+LEASES_PATH: Final = "/apis/coordination.k8s.io/v1/namespaces/federation-system/leases"
+ORDERS_PATH: Final = "/api/v1/namespaces/federation-system/configmaps"
 TOPICS: Final = "federation."
 HEARTBEAT_SECONDS: Final = 1
 SILENT_AFTER_SECONDS: Final = 6
@@ -65,8 +69,15 @@ class Program:
         self.process.kill()
 
     def log(self) -> str:
-        """All that it has logged."""
+        """All that it has logged, over its starts."""
         return self.process.log.read_text(errors="replace")
+
+    async def logs(self, words: str, times: int = 1) -> None:
+        """Wait until it has logged *words* so many times."""
+        ends = time.monotonic() + START_SECONDS
+        while self.log().count(words) < times:
+            assert time.monotonic() < ends, f"{self.process.name} never logged {words!r}:\n{self.process.tail()}"
+            await asyncio.sleep(0.1)
 
 
 class System:
@@ -95,7 +106,7 @@ class System:
         self.database = self.parts.postgres.create_database(DATABASE)
         await self._delete_topics()
         await asyncio.gather(*(self._prepare(cluster) for cluster in CLUSTERS))
-        self._migrate()
+        await asyncio.to_thread(self._once, "migrate")
         self.hub.url = self.serve("serve").url
         self.run("work", "work")
         for cluster in CLUSTERS:
@@ -106,7 +117,7 @@ class System:
         """Stop everything, and leave the parts as they were found."""
         for program in self.programs.values():
             program.kill()
-        await asyncio.gather(*(self.member(cluster).clear() for cluster in CLUSTERS))
+        await asyncio.gather(*(self._leave(self.member(cluster)) for cluster in CLUSTERS))
         await self._delete_topics()
         self.parts.postgres.drop_database(DATABASE)
         remove_folder(self.folder)
@@ -160,14 +171,23 @@ class System:
         write_kubeconfig(member, self._kubeconfig(cluster), await agent_token(member))
         await member.add_nodes(NODES, cpu=str(NODE_CORES), memory="32Gi")
 
+    async def _leave(self, member: MemberCluster) -> None:
+        """Take away what another test could stumble over; each test has taken away its workloads."""
+        for path in (NODES_PATH, LEASES_PATH, ORDERS_PATH):
+            await member.delete(path)
+
     def _kubeconfig(self, cluster: str) -> Path:
         return self.folder / f"{cluster}.kubeconfig"
 
-    def _migrate(self) -> None:
-        command = [sys.executable, "-m", "federation", "migrate"]
+    async def check(self) -> None:
+        """The program's own proof of the invariants, on the live database."""
+        await asyncio.to_thread(self._once, "check")
+
+    def _once(self, command: str) -> None:
+        words = [sys.executable, "-m", "federation", command]
         env = {**os.environ, **self.environment({})}
-        run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=START_SECONDS, check=False)
-        assert run.returncode == 0, run.stdout + run.stderr
+        run = subprocess.run(words, env=env, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+        assert run.returncode == 0, f"federation {command}:\n{run.stdout}{run.stderr}"
 
     async def _delete_topics(self) -> None:
         """The broker is shared: topics have fixed names, and those of another test must not speak to this hub."""

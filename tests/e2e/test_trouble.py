@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.hub import by_cluster
-from tests.e2e.manifests import deployment
+from tests.e2e.manifests import deployment, resized
 from tests.e2e.sight import TEAM, objects, per_cluster, pods
 from tests.e2e.system import HOLD_DEADLINE_SECONDS, NODE_CORES, NODES, SILENT_AFTER_SECONDS, System
 
@@ -38,18 +38,44 @@ def tells(workload: Json, *words: str) -> bool:
     return any(all(word in reason for word in words) for reason in workload["reasons"])
 
 
-async def test_what_a_quota_forbids_is_told_in_the_members_words_and_runs_elsewhere(system: System):
+async def verdicts(system: System, workload: str) -> dict[str, Json]:
+    """What the last decision said of each cluster."""
+    explanation = await system.hub.get(f"/v1/workloads/{workload}/explanation")
+    return {verdict["cluster"]: verdict for verdict in explanation["clusters"]}
+
+
+async def test_what_a_quota_forbids_runs_elsewhere_and_is_explained_in_the_members_words(system: System):
     await limit_pods(system, "east", "frugal", 0)
 
     workload = await system.hub.place(deployment("thrifty", 6), team="frugal")
-    path = f"/v1/workloads/{workload}"
-    told = await system.hub.until(path, lambda body: tells(body, "east", "exceeded quota: few"))
-    placed = await system.hub.runs(workload, 6)
+    placed = await system.hub.until(
+        f"/v1/workloads/{workload}", lambda body: set(by_cluster(body)) == {"west", "north"}
+    )
+    settled = await system.hub.runs(workload, 6)
+    why = await verdicts(system, workload)
 
-    assert told["phase"] in ("placed", "degraded")
-    assert set(by_cluster(placed)) == {"west", "north"}
-    assert per_cluster(await pods(system, "thrifty", "frugal")) == by_cluster(placed)
+    assert by_cluster(placed) == by_cluster(settled)
+    assert per_cluster(await pods(system, "thrifty", "frugal")) == by_cluster(settled)
     assert not [each for each in await objects(system, "thrifty", "frugal") if each.startswith("east/")]
+    assert "did not run 2 of 2 replicas" in why["east"]["reason"]
+    assert "exceeded quota: few" in why["east"]["reason"]
+
+
+async def test_what_runs_nowhere_keeps_saying_what_the_member_said_until_it_asks_for_something_else(system: System):
+    await limit_pods(system, "east", "strict", 0)
+    rules = {"clusters": {"names": ["east"]}}
+
+    workload = await system.hub.place(deployment("stuck", 2), team="strict", placement=rules)
+    path = f"/v1/workloads/{workload}"
+    told = await system.hub.until(
+        path, lambda body: tells(body, "east", "avoided", "exceeded quota: few") and not body["placements"]
+    )
+    await system.member("east").delete("/api/v1/namespaces/strict/resourcequotas/few")
+    await system.hub.patch(path, resized("stuck", 2, {"cpu": "400m", "memory": "64Mi"}))
+    placed = await system.hub.runs(workload, 2)
+
+    assert told["phase"] == "degraded"
+    assert by_cluster(placed) == {"east": 2}
 
 
 async def test_what_a_quota_allows_in_part_stays_and_the_rest_runs_elsewhere_after_the_deadline(system: System):
@@ -112,15 +138,15 @@ async def test_an_object_of_that_name_that_is_not_ours_is_left_alone_and_told(sy
 
     workload = await system.hub.place(deployment("taken", 6), team="mixed")
     path = f"/v1/workloads/{workload}"
-    told = await system.hub.until(path, lambda body: tells(body, "north", "NotOurs"))
-    placed = await system.hub.runs(workload, 6)
+    await system.hub.until(path, lambda body: set(by_cluster(body)) == {"east", "west"})
+    await system.hub.runs(workload, 6)
+    why = await verdicts(system, workload)
     await system.hub.delete(workload)
     await system.hub.gone(workload)
     after = await system.member("north").get(f"{apps}/deployments/taken")
     await system.member("north").delete(f"{apps}/deployments/taken")
 
-    assert told["phase"] in ("placed", "degraded")
-    assert set(by_cluster(placed)) == {"east", "west"}
+    assert "NotOurs: apps/v1/Deployment mixed/taken" in why["north"]["reason"]
     assert (after["metadata"]["uid"], after["metadata"]["generation"]) == (before["metadata"]["uid"], 1)
     assert "federation.io/placement" not in after["metadata"].get("labels", {})
 
