@@ -136,6 +136,7 @@ async def test_3_5_an_order_that_was_not_sent_yet_is_not_late(here: Hub):
     await later(here, east, seconds=10 * DEADLINE_SECONDS)
     await here.change(await here.workload(), replicas=6)
     await here.cycle()
+    await later(here, east, seconds=2 * DEADLINE_SECONDS)
     await here.cycle()
 
     placement = await here.placement()
@@ -213,9 +214,10 @@ async def test_3_5_a_floor_that_left_nothing_is_ended(here: Hub):
 
 async def test_3_5_a_floor_is_not_repeated_before_it_is_known_what_it_left(here: Hub):
     east = await placed(here)
-    await observed(here, east, bound=1)
+    await observed(here, east, bound=2)
     await later(here, east)
     first = await here.decide()
+    await observed(here, east, bound=1, live=4, version=1, done=1, desired=4)
     await later(here, east)
     second = await here.decide()
 
