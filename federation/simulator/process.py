@@ -106,14 +106,15 @@ class Process:
 
 
 class ProcessCompute:
-    """`ports.Compute`: the work itself takes no virtual time, but others get their turn meanwhile."""
+    """`ports.Compute`: others get their turn meanwhile, for up to *most_seconds*."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, most_seconds: float) -> None:
         self._process = process
+        self._most_seconds = most_seconds
 
     async def __call__(self, work: Callable[..., T], *arguments: Any) -> T:
         result = work(*arguments)
-        await self._process.reach(0.05)
+        await self._process.reach(self._most_seconds)
         return result
 
 
@@ -182,13 +183,17 @@ class ProcessGateway(SimulatedGateway):
         return await self._on_its_way(self._apply(manifest, uid, resource_version))
 
     async def _apply(self, manifest: Mapping[str, Any], uid: str, resource_version: str) -> MemberObject:
-        lease = self.cluster.lease
-        found = await super().apply(manifest, uid, resource_version)
-        now = self.cluster.lease
+        term = self.cluster.lease and self.cluster.lease.transitions
+        self.process.writes += 1
+        try:
+            await self._enter("apply")
+        finally:
+            self.process.writes -= 1
+        found = self.cluster.seen(self.cluster.apply(manifest, uid, resource_version))
         if self.applied is not None:
-            late = lease is None or now is None or (lease.holder, lease.transitions) != (now.holder, now.transitions)
+            late = term != (self.cluster.lease and self.cluster.lease.transitions)
             self.applied(self.cluster.name, found, late)
-        return found
+        return await self._leave("apply", found)
 
     async def delete(self, key: ObjectKey, uid: str) -> None:
         await self._on_its_way(super().delete(key, uid))
@@ -220,12 +225,10 @@ class ProcessGateway(SimulatedGateway):
     async def _on_its_way(self, call: Awaitable[T]) -> T:
         sent = asyncio.ensure_future(call)
         self._sent.add(sent)
-        self.process.writes += 1
         sent.add_done_callback(self._arrived)
         return await asyncio.shield(sent)
 
     def _arrived(self, sent: "asyncio.Future[Any]") -> None:
         self._sent.discard(sent)
-        self.process.writes -= 1
         if not sent.cancelled():
             sent.exception()

@@ -18,12 +18,13 @@ Span = tuple[Whole, Whole]
 class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
     """Spans are drawn from once a seed, weights once a step. *racers*: every scheduler believes that it leads.
 
-    *settle_seconds* bounds how long the world may take to come to rest once nothing goes wrong any more.
+    *plan_milliseconds* is the longest that planning takes. *settle_seconds* bounds how long the world may take to come to rest once nothing goes wrong any more.
     """
 
     name: str
     steps: Annotated[int, Meta(ge=200, le=100_000)] = 200
     step_milliseconds: Span = (10, 250)
+    plan_milliseconds: Whole = 50
     members: Span = (2, 3)
     nodes: Span = (2, 4)
     cores: Span = (4, 8)

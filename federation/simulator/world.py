@@ -191,7 +191,7 @@ class World:
             settings=SETTINGS,
             store=store,
             log=ProcessLog(self.log, process),
-            compute=cast(Threads, ProcessCompute(process)),
+            compute=cast(Threads, ProcessCompute(process, self.scenario.plan_milliseconds / 1000)),
             clock=cast(SystemClock, process.clock),
             ids=cast(Ulids, process.ids),
             holder=f"{name}-{rng.random()}",
