@@ -88,6 +88,8 @@ def _of_shapes(body: WorkloadBody) -> Reading:
         names = [component.name for component in body.components]
         if len(set(names)) < len(names):
             raise Invalid("two components bear one name", "/components")
+        if len(names) > 1:
+            raise Invalid("a workload of several pod shapes cannot be placed yet: send one component", "/components")
         components = body.components
     else:
         only = Component(

@@ -7,6 +7,7 @@ gives its claim back only by an observation read after the agent's `done` reache
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import combinations
 from typing import Final
 
 from msgspec import Struct
@@ -148,14 +149,15 @@ class Placement(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def growth(self) -> dict[str, int]:
-        """By how much a bound pod may still grow: it may be of the smallest version in flight (3.3)."""
+        """By how much a bound pod may still grow: it may be of any version in flight, and become of a later one (3.3)."""
         if len(self.asks) < 2 or not self.bound:
             return {}
         sizes = [ask.requests for ask in self.asks if ask.kind not in _ENDS]
-        if len(sizes) < 2:
-            return {}
-        request = self.request
-        return subtract(request, {name: min(size.get(name, 0) for size in sizes) for name in request})
+        growth: dict[str, int] = {}
+        for older, newer in combinations(sizes, 2):
+            grown = subtract(newer, older)
+            growth = largest(growth, {name: amount for name, amount in grown.items() if amount > 0})
+        return growth
 
     def held_amounts(self) -> dict[str, int]:
         """What the holds keep free: held replicas, and the growth of bound pods that a rollout may bring."""

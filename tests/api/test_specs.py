@@ -18,7 +18,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "least": {"name": "web"},
     "shape": {"name": "web", "replicas": 3, "requests": {"cpu": "1"}, "nodeSelector": {"a": "b"}},
     "tolerations": {"name": "web", "tolerations": [{"operator": "Exists"}], "priority": -4},
-    "components": {"name": "web", "components": [{"name": "a", "replicas": 1}, {"name": "b", "replicas": 2}]},
     "one component of a name": {"name": "web", "components": [{"name": "a", "replicas": 1}]},
     "placement": {"name": "web", "placement": {"strategy": "static", "weights": [{"weight": 3}], "partial": "min 2"}},
     "manifest": {"manifest": deployment_for("web", "nginx", 3, {"cpu": "1"})},
@@ -38,6 +37,15 @@ def test_what_was_written_reads_the_same_again(document: dict[str, Any]):
 
     assert again == spec
     assert (spec.name, spec.team) == ("web", "shop")
+
+
+def test_several_pod_shapes_are_refused_until_they_can_be_placed():
+    body = {"name": "web", "components": [{"name": "a", "replicas": 1}, {"name": "b", "replicas": 2}]}
+
+    with pytest.raises(Invalid, match="send one component") as refused:
+        spec_of(body)
+
+    assert refused.value.pointer == "/components"
 
 
 def test_without_replicas_there_is_one():

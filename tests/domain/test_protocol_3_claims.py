@@ -201,6 +201,12 @@ def test_3_3_a_scale_in_the_middle_of_a_rollout_does_not_forget_the_older_size()
     assert scaled.observing(told, LATER).growth == {"cpu": 1000}
 
 
+def test_3_3_pods_that_can_only_shrink_keep_no_room_to_grow():
+    smaller = running(4).asking(ask(2, 4, order=2, revision="2", cpu=500))
+
+    assert (smaller.bound, smaller.growth) == (4, {})
+
+
 # --- 3.4 -------------------------------------------------------------------------------------------------------------
 
 
