@@ -105,9 +105,15 @@ class Placement(Struct, frozen=True, kw_only=True, gc=False):
         if self.released:
             return 0
         asked = max([ask.replicas + ask.surge for ask in self.asks], default=0)
-        if self.completions is not None:
+        if self.completions is not None and not self.begins_anew:
             asked = 0 if self.finished else min(asked, max(0, self.completions - self.seen.succeeded))
         return max(asked, self.seen.live, self.seen.autoscaled)
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether an object will be made after one that is still to be deleted: what the old Job has brought is lost."""
+        gone = min((ask.version for ask in self.asks if ask.kind is AskKind.GONE), default=self.version)
+        return any(ask.version > gone and ask.kind is AskKind.WANTED for ask in self.asks)
 
     @property
     def finished(self) -> bool:
@@ -218,7 +224,7 @@ class Placement(Struct, frozen=True, kw_only=True, gc=False):
 
     def _remembering(self, seen: Seen) -> Seen:
         """Complete and failed are terminal: a Job that its TTL deletes has not become undone (3.6)."""
-        if not self.finished:
+        if not self.finished or (self.begins_anew and seen.version > self.seen.version):
             return seen
         return replace(seen, condition=self.seen.condition, succeeded=self.seen.succeeded, failed=self.seen.failed)
 
