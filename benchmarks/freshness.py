@@ -14,7 +14,7 @@ from adapters.system import SystemClock
 from benchmarks.ingest import append
 from benchmarks.parts import folder, open_database, open_kafka, running_kafka, running_postgres
 from benchmarks.report import Line, percentile, rounded
-from benchmarks.world import Agent, cluster_name, updates
+from benchmarks.world import Agent, cluster_name, record, updates
 from federation.ports import Batch, Consumer, Message, Record
 from federation.workers.ingester import GROUP, TOPICS, Ingester
 from federation.workers.supervisor import Health
@@ -68,9 +68,7 @@ async def freshness(size: Size) -> Line:
         log = await stack.enter_async_context(open_kafka(bootstrap))
         store = await stack.enter_async_context(open_database(url))
         agents = members(size)
-        async with store.transaction() as transaction:
-            await transaction.add_clusters([agent.name for agent in agents])
-            await transaction.save_placements([(row, 1) for agent in agents for row in agent.rows()])
+        await record(store, agents)
         ingester = Ingester(store, log, SystemClock(), Health())
         consumer = Watched(await log.consume(GROUP, TOPICS, ingester.read_positions))
         await append(log, (agent.opening() for agent in agents))

@@ -17,11 +17,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from adapters.kafka.log import KafkaLog
-from adapters.sql.store import SqlStore
 from adapters.system import SystemClock
 from benchmarks.parts import folder, open_database, open_kafka, running_kafka, running_postgres
 from benchmarks.report import Line, rate
-from benchmarks.world import Agent, cluster_name, updates
+from benchmarks.world import Agent, cluster_name, record, updates
 from federation.domain.events import NodeObserved
 from federation.ports import Consumer, Message
 from federation.workers.ingester import GROUP, TOPICS, Ingester
@@ -75,8 +74,10 @@ async def measure(name: str, size: Size, where: tuple[str, str], bare: "Yardstic
         reader = await stack.enter_async_context(bare_reader(bootstrap))
         await bare.open()
         stack.push_async_callback(bare.close)
-        await know_all(store, log, agents)
-        until = size.clusters * (size.nodes + 1)
+        await record(store, agents)
+        await bare.store([row for agent in agents for row in bare_rows(agent)])
+        await append(log, (agent.opening() for agent in agents))
+        until = size.clusters
         await read_bare(reader, bare, until)
         await read_ours(ingester, consumer, until)
         for number in range(size.rounds):
@@ -96,13 +97,11 @@ def conditions(size: Size, agents: Sequence[Agent]) -> str:
     )
 
 
-async def know_all(store: SqlStore, log: KafkaLog, agents: Sequence[Agent]) -> None:
-    """The placements on record, and the first observation of every node in the log."""
-    async with store.transaction() as transaction:
-        await transaction.add_clusters([agent.name for agent in agents])
-        await transaction.save_placements([(row, 1) for agent in agents for row in agent.rows()])
-    await append(log, (agent.opening() for agent in agents))
-    await append(log, (agent.observed(node) for node in range(agents[0].nodes) for agent in agents))
+def bare_rows(agent: Agent) -> Rows:
+    return [
+        (agent.name, event.node, f"{TOPIC}/0", 0, msgspec.json.encode(event).decode())
+        for event in map(agent.event, range(agent.nodes))
+    ]
 
 
 async def append(log: KafkaLog, messages: Iterator[Message]) -> None:
@@ -141,7 +140,7 @@ async def read_bare(reader: AIOKafkaConsumer, bare: "Yardstick", until: int) -> 
                     key = (event.cluster, event.node)
                     rows[key] = (*key, source, message.offset, message.value.decode())
                 bare.positions[source] = messages[-1].offset + 1
-            if found:
+            if rows:
                 await bare.store(list(rows.values()))
 
 

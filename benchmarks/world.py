@@ -1,7 +1,8 @@
 """The members that benchmarks look at: clusters of equal nodes with placements on them, and what their agents tell."""
 
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -9,8 +10,11 @@ from msgspec.structs import replace
 from federation.domain.cloudevents import encode
 from federation.domain.cluster import Cluster, ClusterPhase, Node, Reception
 from federation.domain.events import TYPE_NAMES, BoundPlacement, Envelope, Event, NodeObserved, ResyncStarted, Stamp
+from federation.domain.folding import with_holds
 from federation.domain.placement import Ask, AskKind, Placement
-from federation.ports import Message
+from federation.domain.projection import read_event
+from federation.domain.resources import add
+from federation.ports import Message, Store
 
 GIB = 2**30
 EPOCH = "0f8fad5b-d9cd-469f-a165-70867728950e"
@@ -97,10 +101,12 @@ class Agent:
         )
         return Message(topic="federation.events", key=self.name, envelope=envelope, value=encode(event))
 
-    def rows(self) -> Iterator[Placement]:
-        """The placements on record, as they were before any of their pods was seen."""
+    def placement_rows(self) -> Iterator[Placement]:
+        """The placements on record, of which every pod that stands is bound and the rest is held."""
+        ask = Ask(1, REPLICAS, AskKind.WANTED, 1, 0, "3", {"cpu": 500, "memory": GIB})
+        bound = Counter(number for node in range(self.nodes) for number in self.on(node))
         for number in range(self.placements):
-            ask = Ask(1, REPLICAS, AskKind.WANTED, 1, 0, "3", {"cpu": 500, "memory": GIB})
+            held = max(0, REPLICAS - bound[number])
             yield Placement(
                 id=self.placement(number),
                 workload=f"w-{self.name}-{number}",
@@ -108,9 +114,34 @@ class Agent:
                 cluster=self.name,
                 version=1,
                 asks=(ask,),
-                holds={node_name(node): 2 for node in range(REPLICAS // 2)},
+                bound=bound[number],
+                holds={node_name(node): 1 for node in range(held)},
                 created_ms=1,
             )
+
+    def node_rows(self) -> list[Node]:
+        """The nodes on record, as they were told before this epoch."""
+        return [read_event(self.event(node), Stamp(EPOCH, 1, 0), 0).content for node in range(self.nodes)]
+
+    def cluster_row(self, nodes: Sequence[Node], placements: Sequence[Placement]) -> Cluster:
+        known: dict[str, int] = {}
+        used: dict[str, int] = {}
+        for node in nodes:
+            known, used = add(known, node.allocatable), add(used, node.requested)
+        cluster = ready_cluster(self.name, nodes=len(nodes), known=known, used=used)
+        for placement in placements:
+            cluster = with_holds(cluster, None, placement)
+        return cluster
+
+
+async def record(store: Store, agents: Sequence[Agent]) -> None:
+    """Put on record what the agents have told until now."""
+    for agent in agents:
+        nodes, placements = agent.node_rows(), list(agent.placement_rows())
+        async with store.transaction() as transaction:
+            await transaction.save_clusters([agent.cluster_row(nodes, placements)])
+            await transaction.save_nodes("federation.events/0", 0, [(agent.name, node) for node in nodes])
+            await transaction.save_placements([(placement, 1) for placement in placements])
 
 
 def labels_of(name: str, node: int) -> dict[str, str]:

@@ -12,6 +12,8 @@ from federation.domain.events import Stamp
 from federation.domain.placement import Placement
 from federation.domain.reception import told
 
+Bound = Mapping[str, Mapping[str, int]]
+
 
 @dataclass(slots=True)
 class ClusterFold:
@@ -54,10 +56,7 @@ class ClusterFold:
 
     def move_bound(self, before: Node | None, after: Node, now_ms: int) -> None:
         """One event moves a replica from held to bound, or back (3.2, 3.4)."""
-        old = before.bound if before else {}
-        for placement_id in {*old, *after.bound}:
-            if old.get(placement_id) == after.bound.get(placement_id):
-                continue
+        for placement_id in moved_between(before.bound if before else {}, after.bound):
             placement = self.placements.get(placement_id)
             if placement is None or placement.cluster != self.cluster.name:
                 continue
@@ -122,6 +121,13 @@ class Step(Struct, frozen=True, gc=False):
             return self.place > node.place
         reception = self.view.cluster.reception
         return name in reception.missing or self.place > reception.finished
+
+
+def moved_between(before: Bound, after: Bound) -> list[str]:
+    """Placements of which a node bears other pods than before."""
+    if before.keys() != after.keys():
+        return [each for each in {**before, **after} if before.get(each) != after.get(each)]
+    return [each for each, pods in after.items() if before[each] != pods]
 
 
 def counted(node: Node | None) -> tuple[Mapping[str, int], Mapping[str, int]]:

@@ -5,6 +5,7 @@ Two cursors: rows of a source at or above the next offset last read, rows of a c
 the truth: an image can be dropped at any time.
 """
 
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -45,6 +46,8 @@ class Image:
             self._put_placements([placement for placement, _ in await reader.placements_changed(since)])
         became = self._put_clusters(moved)
         self.revisions, self.positions = revisions, positions
+        if first and moved:
+            gc.freeze()  # the columns stay as long as the process does: to look through them again finds no garbage
         return bool(moved) or became
 
     async def _read_nodes(self, reader: Reader, after: dict[str, int]) -> None:

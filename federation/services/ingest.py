@@ -31,7 +31,7 @@ from federation.domain.events import (
     ResyncFinished,
     Stamp,
 )
-from federation.domain.folding import ClusterFold, Told
+from federation.domain.folding import ClusterFold, Told, moved_between
 from federation.domain.placement import Ask, AskKind
 from federation.domain.projection import fold, lose_history, needs_everything, note_parked, read_event
 from federation.domain.records import OutboxRow, Parked
@@ -175,7 +175,7 @@ def _looked_at(view: ClusterFold, told: Told) -> Iterable[str]:
     if isinstance(event, NodeObserved | NodeGone):
         before = view.nodes[event.node].bound if event.node in view.nodes else {}
         after = told.content.bound if isinstance(event, NodeObserved) else {}
-        return [each for each in {*before, *after} if before.get(each) != after.get(each)]
+        return moved_between(before, after)
     named = event.placements if isinstance(event, ResyncFinished) and view.cluster.awaits else ()
     borne = (placement for node in view.nodes.values() for placement in node.bound) if needs_everything(event) else ()
     return (*named, *borne)

@@ -16,7 +16,7 @@ from federation.workers.supervisor import Health, back_off, pause
 
 TOPICS: Final = ("federation.events", "federation.events.*")
 GROUP: Final = "federation-hub"
-BATCH: Final = 500
+BATCH: Final = 2_000
 WAIT_SECONDS: Final = 0.5
 CAUGHT_UP_EVERY_MS: Final = 1_000
 _log = structlog.get_logger(__name__)
