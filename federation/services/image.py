@@ -91,8 +91,12 @@ class Image:
         return bool(cluster.stale) or self.is_silent(cluster)
 
     def note_unsure(self, now_ms: int) -> None:
-        """Remember when each cluster was last silent or stale."""
-        self.unsure_ms.update({name: now_ms for name, cluster in self.clusters.items() if self.is_unsure(cluster)})
+        """Remember when each cluster was last silent or stale, or the log unread for as long as silence takes."""
+        since_ms = now_ms - self.silent_after_seconds * 1000
+        behind = {source for source, partition in self.partitions.items() if partition.caught_up_ms < since_ms}
+        for name, cluster in self.clusters.items():
+            if cluster.source in behind or self.is_unsure(cluster):
+                self.unsure_ms[name] = now_ms
 
     def take_touched(self) -> list[str]:
         """Workloads whose placements changed since this was last asked."""

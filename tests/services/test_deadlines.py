@@ -96,3 +96,27 @@ async def test_pods_that_came_up_before_a_withdrawal_reached_them_do_not_stay_be
     assert [(order["floorAtBound"], order["replicas"]) for order in floor] == [(True, 0)]
     assert moved == [("east", 0, 2), ("west", 4, 2)]
     assert sum(replicas for _, replicas, _ in await versions(here)) == 4
+
+
+async def test_orders_that_waited_for_a_log_that_was_away_have_the_whole_deadline_once_it_is_back(here: Hub):
+    east = here.agent("east")
+    east.join(east.node())
+    await here.fold()
+    await here.create(replicas=2)
+    await here.decide()
+
+    for _ in range(20):
+        here.clock.advance(DEADLINE_SECONDS / 10)
+        await here.cycle()
+    east.tell(east.beat())
+    await here.fold()
+    await here.cycle()
+    at_once = await versions(here)
+    for _ in range(11):
+        here.clock.advance(DEADLINE_SECONDS / 10)
+        east.tell(east.beat())
+        await here.fold()
+        await here.cycle()
+
+    assert at_once == [("east", 2, 1)]
+    assert await versions(here) == [("east", 0, 2)]
