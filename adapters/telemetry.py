@@ -2,8 +2,14 @@
 
 import logging
 import sys
+import time
+from collections.abc import Sequence
+from typing import Final
 
 import structlog
+
+SELDOM_SECONDS: Final = 60.0
+MOST_REMEMBERED: Final = 1_000
 
 
 def set_up_logs(form: str, level: str) -> None:
@@ -27,6 +33,36 @@ def set_up_logs(form: str, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        stream=sys.stderr, level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
+    _set_up_libraries(max(number, logging.WARNING), [*shared[1:], *tail[:-1]], renderer)
+
+
+def _set_up_libraries(
+    level: int, before: Sequence[structlog.types.Processor], renderer: structlog.types.Processor
+) -> None:
+    """What libraries log looks like our own, and repeats itself only now and then."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Seldom())
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *before],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
     )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class Seldom(logging.Filter):
+    """Passes the same message once a minute: while its broker is away, aiokafka tells so a hundred times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        about, now = (record.name, str(record.msg)), time.monotonic()
+        if now - self._passed.get(about, -SELDOM_SECONDS) < SELDOM_SECONDS:
+            return False
+        if len(self._passed) >= MOST_REMEMBERED:
+            self._passed.clear()
+        self._passed[about] = now
+        return True
