@@ -232,14 +232,14 @@ class Invariants:
         for number, doc in self._raw.execute(query, (placement.id, WANTED)).fetchall():
             body = msgspec.json.decode(doc)
             if (number == 0 or number > member.orders.done) and not body["floorAtBound"]:
-                finished = placement.completions is not None and placement.finished
-                yield 0 if finished else _bounded(placement, body["replicas"])
+                yield _bounded(placement, body["replicas"])
 
 
 def _bounded(placement: Placement, replicas: int) -> int:
-    if placement.completions is None:
+    """How many of *replicas* an order may bring: of a Job that stands already only what it has left to do."""
+    if placement.completions is None or placement.begins_anew:
         return replicas
-    return min(replicas, max(0, placement.completions - placement.seen.succeeded))
+    return 0 if placement.finished else min(replicas, max(0, placement.completions - placement.seen.succeeded))
 
 
 def _wants(found: SimObject) -> int:

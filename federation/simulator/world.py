@@ -34,6 +34,7 @@ AGENT: Final = AgentSettings(
     facts_seconds=600,
     coalesce_seconds=0.2,
 )
+HANG_SECONDS: Final = 8.0
 SETTINGS: Final = Settings(heartbeat_seconds=5, silent_after_seconds=15, hold_deadline_seconds=25)
 
 
@@ -163,7 +164,7 @@ class World:
         await process.reach()
         trouble = self.hurt.get(cluster, "")
         if trouble == "dead":
-            await asyncio.sleep(3600)
+            await self._hang(verb)
         if trouble == "failing" and self.rng.random() < 0.4:
             await self._fail(verb)
 
@@ -178,7 +179,14 @@ class World:
             raise Unavailable(f"{verb}: 503")
         if how < 0.5:
             raise Conflict(f"{verb}: 409")
-        await asyncio.sleep(3600 if how < 0.6 else self.rng.uniform(0, 2))
+        if how < 0.6:
+            await self._hang(verb)
+        await asyncio.sleep(self.rng.uniform(0, 2))
+
+    async def _hang(self, verb: str) -> None:
+        """No answer at all: a gateway gives up by itself at last, a watch too."""
+        await asyncio.sleep(HANG_SECONDS)
+        raise Unavailable(f"{verb}: no answer within {HANG_SECONDS:g} s")
 
     # --- the hub -------------------------------------------------------------------------------------------------
 
