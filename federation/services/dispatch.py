@@ -83,7 +83,7 @@ async def repeat(store: Store, log: EventLog, clock: Clock, ids: Ids) -> int:
             done = cluster.done if cluster.generation == generation else 0
             await transaction.forget_rows(cluster.name, done)
             rows = await transaction.rows_after(cluster.name, done, REPEAT_LIMIT)
-        late = [row for row in rows if row.sent_ms and now_ms - row.sent_ms > REPEAT_AFTER_MS]
+        late = [row for row in rows if row.sent_ms and abs(now_ms - row.sent_ms) > REPEAT_AFTER_MS]
         await _send(store, log, late, (now_ms, ids))
         repeated += len(late)
     return repeated
@@ -124,7 +124,8 @@ def _is_due(cluster: Cluster, now_ms: int) -> bool:
     wait_ms = min(1_000 * 2 ** max(0, _tries(cluster, now_ms) - 1), LONGEST_BACK_OFF_MS)
     if reception.resync and reception.mending and now_ms - cluster.observed_ms < RESYNC_RUNS_MS:
         wait_ms = LONGEST_BACK_OFF_MS
-    return bool(now_ms - reception.resync_asked_ms >= wait_ms)
+    # A clock may have jumped back since: what was asked for in a far future counts for nothing.
+    return abs(now_ms - reception.resync_asked_ms) >= wait_ms
 
 
 def _tries(cluster: Cluster, now_ms: int) -> int:
