@@ -55,7 +55,7 @@ class DispatcherLoop:
         sent = await dispatch(self.store, self.log, self.clock, self.ids)
         ORDERS.labels("first").inc(sent)
         now_ms = self.clock.now_ms()
-        if now_ms - self._repeated_ms >= REPEAT_EVERY_SECONDS * 1000:
+        if abs(now_ms - self._repeated_ms) >= REPEAT_EVERY_SECONDS * 1000:
             self._repeated_ms = now_ms
             await ask_for_resyncs(self.store, self.clock)
             ORDERS.labels("repeated").inc(await repeat(self.store, self.log, self.clock, self.ids))
