@@ -92,7 +92,7 @@ class Ingester:
     async def _note_ends(self, batch: Batch) -> None:
         """Silence counts only up to the moment at which a consumer last stood at the end of the log (1.5)."""
         now_ms = self.clock.now_ms()
-        if batch.ends and now_ms - self.caught_up_ms >= CAUGHT_UP_EVERY_MS:
+        if batch.ends and abs(now_ms - self.caught_up_ms) >= CAUGHT_UP_EVERY_MS:
             async with self.store.transaction() as transaction:
                 await transaction.set_caught_up(sorted(batch.ends), now_ms)
             self.caught_up_ms = now_ms
