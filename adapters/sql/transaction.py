@@ -211,10 +211,15 @@ class SqlTransaction(DecideVerbs, OutboxVerbs, UpkeepVerbs):
     async def take_lease(self, name: str, holder: str, now_ms: int, seconds: float) -> bool:
         """Time is the caller's clock: a lease is for speed, and correctness rests on guards."""
         await insert(self.connection, leases, [(name, holder, 0)], ignore=True)
+        until, ends = leases.c.until_ms, now_ms + int(seconds * 1000)
         taken = await self.connection.execute(
             update(leases)
-            .where(leases.c.name == name, (leases.c.holder == holder) | (leases.c.until_ms <= now_ms))
-            .values(holder=holder, until_ms=now_ms + int(seconds * 1000))
+            # One that ends later than any can was taken by a clock that was wrong: nobody waits for that.
+            .where(
+                leases.c.name == name,
+                (leases.c.holder == holder) | (until <= now_ms) | (until > 2 * ends - now_ms),
+            )
+            .values(holder=holder, until_ms=ends)
         )
         return taken.rowcount == 1
 
