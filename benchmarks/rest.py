@@ -40,7 +40,7 @@ TINY: Final = Size(connections=4, seconds=0.1, rounds=1)
 
 async def get(size: Size) -> Line:
     """rest.get"""
-    ours, theirs, workload = [], [], ""
+    ours, theirs = list[float](), list[float]()
     with ExitStack() as stack:
         place = stack.enter_context(folder())
         servers = []
