@@ -125,7 +125,7 @@ def _is_due(cluster: Cluster, now_ms: int) -> bool:
     if reception.resync and reception.mending and now_ms - cluster.observed_ms < RESYNC_RUNS_MS:
         wait_ms = LONGEST_BACK_OFF_MS
     # A clock may have jumped back since: what was asked for in a far future counts for nothing.
-    return abs(now_ms - reception.resync_asked_ms) >= wait_ms
+    return bool(abs(now_ms - reception.resync_asked_ms) >= wait_ms)
 
 
 def _tries(cluster: Cluster, now_ms: int) -> int:
