@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -24,6 +25,7 @@ class SqlStore:
         self.news = News(engine)
         self._writer = asyncio.Lock()
         self._committed = 0
+        self._abandoned: set[asyncio.Future[Any]] = set()
         self._is_sqlite = engine.dialect.name == "sqlite"
 
     @asynccontextmanager
@@ -56,7 +58,7 @@ class SqlStore:
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
         """A connection that goes back whole whatever happens: closing it (which rolls back) is shielded (F15)."""
         try:
-            connection = await self.engine.connect()
+            connection = await self._connect()
         except (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError) as error:
             raise Unavailable(f"the database cannot be reached: {_first_line(error)}") from error
         try:
@@ -75,6 +77,23 @@ class SqlStore:
                 await asyncio.wait([closing], timeout=10)
                 raise
 
+    async def _connect(self) -> AsyncConnection:
+        """Out of reach of a cancelled caller: a driver cancelled while it connects leaves what nobody closes (F15)."""
+        connecting = asyncio.ensure_future(_opened(self.engine))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            self._abandoned.add(connecting)
+            connecting.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, connecting: asyncio.Future[AsyncConnection]) -> None:
+        self._abandoned.discard(connecting)
+        if not connecting.cancelled() and connecting.exception() is None:
+            closing = asyncio.ensure_future(_close(connecting.result()))
+            self._abandoned.add(closing)
+            closing.add_done_callback(self._abandoned.discard)
+
     async def changed(self, channel: str, wait_seconds: float, who: str = "") -> bool:
         return await self.news.wait(channel, wait_seconds, who)
 
@@ -89,6 +108,9 @@ class SqlStore:
 
     async def close(self) -> None:
         await self.news.close()
+        for _ in ("connecting", "closing"):
+            if self._abandoned:
+                await asyncio.wait({*self._abandoned}, timeout=10)
         await self.engine.dispose()
 
 
@@ -97,6 +119,10 @@ async def open_store(url: str, *, pool_size: int = 10) -> SqlStore:
     store = SqlStore(make_engine(url, pool_size=pool_size))
     await store.news.start()
     return store
+
+
+async def _opened(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
 
 
 async def _close(connection: AsyncConnection) -> None:

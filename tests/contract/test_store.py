@@ -1,7 +1,10 @@
 """The contract of the store, held to SQLite and to a real PostgreSQL, and what only one of them can get wrong."""
 
 import asyncio
+import gc
+import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from adapters.sql.engine import make_engine
 from adapters.sql.schema import migrate
 from adapters.sql.store import SqlStore, open_store
 from federation.domain.errors import Invalid, Unavailable
-from tests.contract.store_suite import StoreSuite, make_cluster, make_workload, save
+from tests.contract.store_builders import all_given_back, make_cluster, make_workload, save
+from tests.contract.store_suite import StoreSuite
 from tests.testbed.postgres import Postgres
 from tests.testbed.processes import free_port
 
@@ -65,6 +69,28 @@ class TestSqlite(StoreSuite):
 
         async with store.transaction() as tx:
             assert await tx.generation() == 61
+
+    async def test_readers_cancelled_while_they_connect_leave_no_file_open(self, store: SqlStore):
+        async def read() -> None:
+            async with store.reader() as reader:
+                await reader.partitions()
+
+        gc.collect()
+        gc.disable()
+        try:
+            for round_ in range(20):
+                tasks = [asyncio.create_task(read()) for _ in range(20)]
+                await asyncio.sleep(0.0005 * (round_ % 10))
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            await all_given_back(store)
+            opened = open_files("federation.db")
+        finally:
+            gc.enable()
+
+        # Each connection of the pool has the file, its log and the index of that.
+        assert len(opened) <= 3 * 10
 
     async def test_text_in_a_number_and_numbers_that_are_none_are_refused(self, store: SqlStore):
         for value in ("'many'", "1.5"):
@@ -271,6 +297,15 @@ def test_a_refused_address_does_not_show_its_password(url: str):
 
     assert "geheim" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+def open_files(name: str) -> list[str]:
+    """The files of that name that this process has open."""
+    opened = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            opened.append(os.readlink(f"/proc/self/fd/{number}"))
+    return [path for path in opened if name in path]
 
 
 def cut(postgres: Postgres, base: UrlBase) -> None:
