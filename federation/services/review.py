@@ -45,8 +45,11 @@ class Judge:
         if cluster is None or cluster.phase is not ClusterPhase.READY or self.image.is_unsure(cluster):
             return False
         unsure_ms = self.image.unsure_ms.get(cluster.name, 0)
-        waits_since = max(placement.dispatched_ms, placement.held_since_ms, unsure_ms)
-        return _waits(placement) and self._known_ms(cluster) - waits_since > self.deadline_seconds * 1000
+        deadline_ms = self.deadline_seconds * 1000
+        # What a clock has stamped ahead that jumped back since is not waited for.
+        stamps = (placement.dispatched_ms, placement.held_since_ms, unsure_ms)
+        waits_since = max((stamp for stamp in stamps if stamp <= self.now_ms + deadline_ms), default=0)
+        return _waits(placement) and self._known_ms(cluster) - waits_since > deadline_ms
 
     def _known_ms(self, cluster: Cluster) -> int:
         """Up to when *cluster* is known: what stands in the log unread may show that all is well."""
