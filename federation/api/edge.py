@@ -13,6 +13,7 @@ from aiohttp.typedefs import Middleware
 from prometheus_client import Counter, Histogram
 
 from federation.api.problems import problem_of
+from federation.domain.errors import Unavailable
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -58,7 +59,10 @@ class Edge:
     def _refused(self, request: web.Request, error: Exception, request_id: str) -> web.Response:
         response = problem_of(error, request_id)
         about = {"method": request.method[:16], "route": _route(request), "request_id": request_id}
-        if response.status >= 500 and not isinstance(error, web.HTTPException):
+        if isinstance(error, Unavailable):
+            # What is away is told as it is: a traceback with each request meanwhile would bury all else.
+            _log.warning("request failed", status=response.status, reason=str(error)[:200], **about)
+        elif response.status >= 500 and not isinstance(error, web.HTTPException):
             _log.error("request failed", status=response.status, exc_info=error, **about)
         else:
             _log.info("request refused", status=response.status, reason=str(error)[:200], **about)

@@ -27,6 +27,7 @@ class SchedulerLoop:
     tools: Tools
     health: Health
     holder: str
+    _leads: bool | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until *stop*; the lease is given up at the end, so that another leads at once."""
@@ -45,7 +46,11 @@ class SchedulerLoop:
             await asyncio.shield(give_up(self.tools.store, LEASE, self.holder))
 
     async def _turn(self, stop: asyncio.Event) -> None:
-        if not await leads(self.tools.store, self.tools.clock, LEASE, self.holder):
+        now_leads = await leads(self.tools.store, self.tools.clock, LEASE, self.holder)
+        if now_leads != self._leads:
+            self._leads = now_leads
+            _log.info("leads" if now_leads else "stands by", lease=LEASE, holder=self.holder)
+        if not now_leads:
             await pause(stop, LEASE_SECONDS / 5)
             return
         with CYCLE.time():
