@@ -1,7 +1,7 @@
 """Many seeds over the cores of this machine, each in a process whose hashes are the same every time."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -19,7 +19,7 @@ def seeds_of(scenario: str, first: int, count: int) -> list[Seed]:
 
 def play_many(
     seeds: Sequence[Seed], *, workers: int = 0, traced: bool = False, prepare: Callable[[], None] | None = None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """The results in the order of *seeds*; *prepare* runs first in each process."""
     # Sets of texts must not come in another order in the next process.
     before, os.environ["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED"), "0"
