@@ -38,6 +38,8 @@ TOPICS: Final = "federation."
 HEARTBEAT_SECONDS: Final = 1
 SILENT_AFTER_SECONDS: Final = 6
 HOLD_DEADLINE_SECONDS: Final = 12
+# Of an agent in its cluster: after so long without a renewal another takes over.
+LEASE_SECONDS: Final = 15
 START_SECONDS: Final = 60
 
 

@@ -10,11 +10,10 @@ import pytest
 from tests.e2e.hub import Hub, by_cluster
 from tests.e2e.manifests import deployment
 from tests.e2e.sight import TEAM, per_cluster, pods
-from tests.e2e.system import System
+from tests.e2e.system import LEASE_SECONDS, System
 
 Json = Any
 pytestmark = pytest.mark.timeout(90, func_only=True)
-LEASE_SECONDS = 15
 
 
 async def test_a_second_agent_stands_by_and_takes_over_when_the_first_is_killed(system: System):
