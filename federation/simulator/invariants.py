@@ -5,6 +5,7 @@ The numbers are those of the list of invariants: 1 no excess by a raise, 2 loans
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -223,9 +224,9 @@ class Invariants:
 
     def potential(self, member: SimulatedCluster, placement: Placement) -> int:
         """The most replicas of *placement* that *member* has, or will have by what stands there or is on its way."""
-        live = sum(1 for pod in member.pods.values() if pod.placement == placement.id and pod.live)
+        pods = Counter(pod.owner for pod in member.pods.values() if pod.placement == placement.id and pod.live)
         standing = (each for each in member.objects.values() if each.placement == placement.id and not each.deleting)
-        return max((live, *(_wants(each) for each in standing), *self._on_their_way(member, placement)))
+        return max((_live(member, pods), *(_wants(each) for each in standing), *self._on_their_way(member, placement)))
 
     def _on_their_way(self, member: SimulatedCluster, placement: Placement) -> Iterable[int]:
         query = "SELECT number, doc FROM outbox WHERE placement = ? AND type = ?"
@@ -233,6 +234,16 @@ class Invariants:
             body = msgspec.json.decode(doc)
             if (number == 0 or number > member.orders.done) and not body["floorAtBound"]:
                 yield _bounded(placement, body["replicas"])
+
+
+def _live(member: SimulatedCluster, pods: Counter[str]) -> int:
+    """Live pods by owner, together. While a rollout runs, a Deployment's controller counts those that a ReplicaSet has
+    still to delete as gone, and has the other make theirs: that surplus is the member's own, and no order's.
+    """
+    if len(pods) < 2:
+        return pods.total()
+    sets = member.replica_sets
+    return sum(min(count, sets[owner].replicas) if owner in sets else count for owner, count in pods.items())
 
 
 def _bounded(placement: Placement, replicas: int) -> int:
