@@ -75,9 +75,11 @@ class Rollout:
 
 def rolls(placement: Placement, spec: WorkloadSpec, amounts: Mapping[str, int]) -> bool:
     """Whether what runs there is of another revision or size, or is still on its way to this one."""
-    if not placement.asks or placement.ended:
+    # An end that was not sent yet is taken back: what it would have deleted stands there still.
+    asks = placement.recalled().asks if placement.ended else placement.asks
+    if not asks or asks[-1].kind is AskKind.GONE:
         return False
-    last = placement.asks[-1]
+    last = asks[-1]
     return last.revision != spec.revision or last.surge > 0 or placement.request != amounts
 
 
