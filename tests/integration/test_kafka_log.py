@@ -412,7 +412,8 @@ async def test_a_broker_that_is_not_there_is_unavailable_in_its_time() -> None:
 async def test_an_agent_writes_to_its_own_topic_and_to_no_other(secure_kafka: KafkaBroker) -> None:
     name = f"acl{next(numbers)}"
     secure_kafka.allow("agent-east", "Write", topic=f"federation.events.{name}")
-    async with logging_to(secure_kafka, **secured(secure_kafka, "admin")) as admin:
+    # The first to write over TLS finds a broker that has just begun: it may take its time.
+    async with logging_to(secure_kafka, **secured(secure_kafka, "admin"), append_seconds=60.0) as admin:
         await admin.append([make_message(f"federation.events.{name}", 1), make_message("federation.events.other", 1)])
 
     async with logging_to(secure_kafka, **secured(secure_kafka, "agent-east")) as agent:
