@@ -42,7 +42,8 @@ def _postgresql(url: URL, pool_size: int, timeout_seconds: float) -> AsyncEngine
         connect_args={
             "timeout": 10,
             "command_timeout": timeout_seconds,
-            "server_settings": {"idle_in_transaction_session_timeout": "60000", "jit": "off"},
+            # A process that freezes in a transaction holds up all others for so long, whoever leads meanwhile.
+            "server_settings": {"idle_in_transaction_session_timeout": "20000", "jit": "off"},
         },
     )
 
