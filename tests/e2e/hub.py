@@ -103,3 +103,8 @@ def is_settled(workload: Json, replicas: int) -> bool:
 def by_cluster(workload: Json) -> dict[str, int]:
     """How many replicas are wanted in each cluster that has any."""
     return {each["cluster"]: each["replicas"] for each in workload["placements"] if each["replicas"]}
+
+
+def clusters_of(workload: Json) -> set[str]:
+    """The clusters in which anything of it stands, or may."""
+    return {each["cluster"] for each in workload["placements"]}

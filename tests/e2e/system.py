@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -89,6 +90,7 @@ class System:
         self.parts = parts
         self.folder = temporary_folder("e2e")
         self.programs: dict[str, Program] = {}
+        self._numbers = count(1)
         self.database = ""
         self.hub = Hub("", self.logs)
 
@@ -126,7 +128,8 @@ class System:
 
     def run(self, name: str, role: str, settings: Mapping[str, str] | None = None) -> Program:
         """Start a process of that role under that name."""
-        process = Process(name, [sys.executable, "-m", "federation", role], self.folder / f"{name}.log")
+        log = self.folder / f"{name}-{next(self._numbers)}.log"
+        process = Process(name, [sys.executable, "-m", "federation", role], log)
         program = self.programs[name] = Program(process, self.environment(settings or {}))
         program.start()
         return program
