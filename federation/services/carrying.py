@@ -102,8 +102,15 @@ def _differs(spec: WorkloadSpec, before: Placement, allotment: Allotment) -> boo
 
 def _ask(spec: WorkloadSpec, placement: Placement, allotment: Allotment) -> Ask:
     request = request_of(spec.components[0])
-    version, surge = placement.version + 1, min(allotment.surge, _own_surge(spec, allotment.replicas))
+    version, own = placement.version + 1, _own_surge(spec, allotment.replicas)
+    surge = own if _takes_back_an_end(spec, placement) else min(allotment.surge, own)
     return Ask(version, allotment.replicas, AskKind.WANTED, 0, surge, spec.revision, request)
+
+
+def _takes_back_an_end(spec: WorkloadSpec, placement: Placement) -> bool:
+    """Whether what was planned as new is a rollout: an end that was not sent yet leaves the old revision standing."""
+    last = placement.asks[-1] if placement.ended and placement.asks else None
+    return last is not None and last.kind is not AskKind.GONE and last.revision != spec.revision
 
 
 def _own_surge(spec: WorkloadSpec, replicas: int) -> int:
