@@ -193,9 +193,16 @@ class Invariants:
             self._unwanted[body["placement"]] = max((number, version), (body["order"], body["version"]))
 
     def applied(self, cluster: str, found: MemberObject, late: bool) -> None:
-        """A write had its effect: no order undoes a newer one, and none raises the dead (4)."""
+        """A write had its effect: no order undoes a newer one, and none raises the dead (4).
+
+        *late* is a creating write that was on its way when its agent was frozen, and landed in the term of another.
+        Nothing that a member offers refuses it where all was deleted meanwhile; the hub answers it by `unwanted`.
+        """
         key = (cluster, found.placement)
         self._world.note(f"{cluster} has {found.key.name} of {found.placement} at {found.version}")
+        if late and found.version < self._applied.get(key, 0):
+            self.late.add(found.placement)
+            return
         if found.version < self._applied.get(key, 0):
             self._say(f"4: {found.placement} went back from version {self._applied[key]} to {found.version}")
         number, version = self._unwanted.get(found.placement, (0, 0))
@@ -210,8 +217,13 @@ class Invariants:
 
     def step(self) -> None:
         """What the members may come to have is claimed."""
-        for placement in self.placements.now.values():
-            self._look_at_truth(placement)
+        rows = self._raw.execute("SELECT DISTINCT placement FROM outbox").fetchall()
+        busy = {name for (name,) in rows}
+        for member in self._world.members.values():
+            busy.update(pod.placement for pod in member.pods.values())
+            busy.update(found.placement for found in member.objects.values())
+        for name in sorted(busy & self.placements.now.keys()):
+            self._look_at_truth(self.placements.now[name])
 
     def _look_at_truth(self, placement: Placement) -> None:
         member = self._world.members[placement.cluster]

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from adapters.memory.cluster import SimulatedCluster
+from adapters.memory.cluster_manifests import object_key
 from adapters.memory.gateway import SimulatedGateway
 from adapters.memory.log import MemoryLog
 from adapters.memory.log_groups import LocalConsumer
@@ -189,9 +190,10 @@ class ProcessGateway(SimulatedGateway):
             await self._enter("apply")
         finally:
             self.process.writes -= 1
+        is_new = self.cluster.find(object_key(manifest)) is None
         found = self.cluster.seen(self.cluster.apply(manifest, uid, resource_version))
         if self.applied is not None:
-            late = term != (self.cluster.lease and self.cluster.lease.transitions)
+            late = is_new and term != (self.cluster.lease and self.cluster.lease.transitions)
             self.applied(self.cluster.name, found, late)
         return await self._leave("apply", found)
 
