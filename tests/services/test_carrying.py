@@ -1,5 +1,6 @@
 """From outcomes to rows: what an order carries into one cluster."""
 
+from federation.domain.events import PlacementObserved
 from federation.domain.manifest import deployment_for, from_manifest
 from federation.domain.placement import Placement
 from federation.domain.records import OutboxRow
@@ -56,3 +57,21 @@ def test_an_order_without_a_rollout_leaves_the_callers_strategy_as_it_is():
 
     assert placement.claim == 40
     assert order.doc["manifest"]["spec"]["strategy"] == {"rollingUpdate": {"maxSurge": "50%"}}
+
+
+def test_4_7_who_goes_in_a_scale_down_is_the_members_choice_and_success_is_what_is_observed():
+    workload = make_workload(5)
+    placed, _ = carry(workload, Allotment("east", 5, {"n1": 5}, 0))
+    running = placed.numbered(1, 1, 1).with_bound("n1", 5, 1)
+
+    smaller, order = carried(workload, running, Allotment("east", 3, {}, 0), Moment(2, "d2", Counted()))
+    assert smaller is not None
+    assert order is not None
+    applied = smaller.numbered(2, 2, 2)
+    told = PlacementObserved(
+        cluster="east", placement="p1", version=2, observed=True, desired=3, live=3, bound=3, done=2, generation=1
+    )
+
+    assert (order.doc["replicas"], "pods" in order.doc) == (3, False)
+    assert applied.claim == 5
+    assert applied.observing(told, 3).claim == 3
