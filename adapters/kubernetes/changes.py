@@ -21,6 +21,8 @@ from federation.domain.member import (
     PodChanged,
     PodDeleted,
     Relisted,
+    WatchBack,
+    WatchLost,
 )
 
 Fold = Callable[[Batch[Any]], list[Change]]
@@ -100,11 +102,17 @@ class Changes:
             async for batch in batches:
                 # Several sources fold into the board: what came first must be told first.
                 async with self._in_turn:
-                    changes = fold(batch)
+                    changes = [*_sight(resource.path, batch), *fold(batch)]
                     for start in range(0, len(changes), _MOST_TOGETHER):
                         await self._queue.put(changes[start : start + _MOST_TOGETHER])
                 # A queue with room does not wait, and a large listing would hold up everything else.
                 await asyncio.sleep(0)
+
+
+def _sight(source: str, batch: Batch[Any]) -> list[Change]:
+    if batch.sees is None:
+        return []
+    return [WatchBack(source) if batch.sees else WatchLost(source)]
 
 
 def _fold_nodes(batch: Batch[Node]) -> list[Change]:

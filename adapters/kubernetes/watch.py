@@ -55,7 +55,12 @@ class Pace(Struct, frozen=True, kw_only=True):
 
 
 class Batch(Struct, Generic[T], frozen=True, kw_only=True):
-    """Some of what was told. *begins*: a listing begins with it; *complete*: with it, the listing is whole."""
+    """Some of what was told. *begins*: a listing begins with it; *complete*: with it, the listing is whole.
+
+    *sees* False: the watch was lost; True: it is back.
+    """
+
+    sees: bool | None = None
 
     begins: bool = False
     complete: bool = False
@@ -93,6 +98,8 @@ class Reflector(Generic[T]):
         self._page = self._pace.page
         self._pause = 0.0
         self._failed_at = 0.0
+        self._sees = True
+        self._answers = True
 
     async def follow(self) -> AsyncGenerator[Batch[T], None]:
         """Batches without end; the caller ends it by cancellation or by closing the iterator."""
@@ -103,10 +110,14 @@ class Reflector(Generic[T]):
                         yield batch
             except FederationError as error:
                 if not (self._resource.optional and isinstance(error, (NotFound, Denied))):
+                    if self._sees:
+                        self._sees = False
+                        yield Batch(sees=False)
                     await self._recover(error)
                     continue
+                self._sees = True
                 self._version = ""
-                yield Batch(begins=True, complete=True)
+                yield Batch(begins=True, complete=True, sees=True)
                 await asyncio.sleep(self._pace.absent_seconds * random.uniform(0.5, 1.0))
 
     def _round(self) -> AsyncGenerator[Batch[T], None]:
@@ -121,14 +132,18 @@ class Reflector(Generic[T]):
             self._version = ""
         if isinstance(error, TooLarge):
             self._page = max(1, self._page // 4)
-        wait = self._next_pause() * random.uniform(0.5, 1.0)
+        wait = self._next_pause(error) * random.uniform(0.5, 1.0)
         if isinstance(error, Busy):
             wait = max(wait, min(error.retry_after, _MOST_WAIT_SECONDS))
         _log.info("watch interrupted", path=self._resource.path, error=str(error)[:300], wait_seconds=round(wait, 2))
         await asyncio.sleep(wait)
 
-    def _next_pause(self) -> float:
-        """Twice the last one, unless all has been well for a while."""
+    def _next_pause(self, error: FederationError) -> float:
+        """Twice the last one, unless all has been well for a while, or who was away has come to answer again."""
+        answers = isinstance(error, (Expired, Denied))
+        if answers and not self._answers:
+            self._pause = 0.0
+        self._answers = answers
         now = asyncio.get_running_loop().time()
         if now - self._failed_at > self._pause + self._pace.calm_seconds:
             self._pause = 0.0
@@ -144,8 +159,8 @@ class Reflector(Generic[T]):
         async with aclosing(listing.pages()) as pages:
             async for page in pages:
                 yield Batch(told=[(ADDED, each) for each in page])
-        self._version, self._streams_next = listing.version, True
-        yield Batch(complete=True)
+        self._version, self._streams_next, self._sees = listing.version, True, True
+        yield Batch(complete=True, sees=True)
 
     async def _stream(self) -> AsyncGenerator[Batch[T], None]:
         """A watch that begins with everything there is. Where that fails, pages do the next listing."""
@@ -174,6 +189,9 @@ class Reflector(Generic[T]):
     async def _events(self, query: Mapping[str, str]) -> AsyncGenerator[Batch[T], None]:
         until = asyncio.get_running_loop().time() + self._pace.stream_list_seconds
         async with self._api.stream(self._request(query), self._pace.silence_seconds) as response:
+            if not self._sees:
+                self._sees = True
+                yield Batch(sees=True)
             lines = Lines(self._pace.line_bytes)
             async for part in response.content.iter_any():
                 for batch in self._batches(lines.split(part)):

@@ -24,6 +24,8 @@ from federation.domain.member import (
     PodChanged,
     PodDeleted,
     Relisted,
+    WatchBack,
+    WatchLost,
 )
 from federation.domain.resources import format_amounts
 from federation.domain.tally import CountedPod, PlacementView, Tally, bump, foremost
@@ -111,10 +113,11 @@ class Dirty:
 
 
 class Inventory:
-    """The cluster as last told. Not safe for threads; all methods are synchronous."""
+    """The cluster as last told; *blind* names what cannot be watched now. Not safe for threads; all is synchronous."""
 
     def __init__(self, cluster: str) -> None:
         self.cluster = cluster
+        self.blind: set[str] = set()
         self._nodes: dict[str, MemberNode] = {}
         self._node_listing: dict[str, int] = {}
         self._uses: dict[str, _Use] = {}
@@ -381,6 +384,8 @@ def _unbound(requests: Mapping[str, int], count: int, unschedulable: int) -> Unb
 _APPLY: Final[Mapping[type, Callable[[Inventory, Any], None]]] = {
     Relisted: Inventory._relisted,
     Listed: Inventory._complete,
+    WatchLost: lambda inventory, change: inventory.blind.add(change.source),
+    WatchBack: lambda inventory, change: inventory.blind.discard(change.source),
     NodeChanged: lambda inventory, change: inventory._put_node(change.node),
     NodeDeleted: lambda inventory, change: inventory._delete_node(change.name),
     PodChanged: lambda inventory, change: inventory._put_pod(change.pod),

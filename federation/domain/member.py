@@ -101,6 +101,18 @@ class Listed(Struct, frozen=True):
     kind: str
 
 
+class WatchLost(Struct, frozen=True):
+    """*source* cannot be watched: what it has told may be out of date."""
+
+    source: str
+
+
+class WatchBack(Struct, frozen=True):
+    """*source* is watched again."""
+
+    source: str
+
+
 class NodeChanged(Struct, frozen=True):
     """A node is there, or has changed."""
 
@@ -137,4 +149,15 @@ class ObjectDeleted(Struct, frozen=True):
     uid: str
 
 
-Change = Relisted | Listed | NodeChanged | NodeDeleted | PodChanged | PodDeleted | ObjectChanged | ObjectDeleted
+Change = (
+    Relisted
+    | Listed
+    | WatchLost
+    | WatchBack
+    | NodeChanged
+    | NodeDeleted
+    | PodChanged
+    | PodDeleted
+    | ObjectChanged
+    | ObjectDeleted
+)

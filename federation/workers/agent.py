@@ -175,17 +175,25 @@ class _Term:
         """Feed the inventory, list and watch again when it breaks."""
         tries = 0
         while True:
+            self._state.inventory.blind.clear()
             try:
                 async for changes in self._agent.gateway.changes():
                     await self._take_in(changes)
-                    tries, self._state.blind_since = 0, None
+                    tries = 0
+                    self._note_sight(blind=bool(self._state.inventory.blind))
             except (FederationError, OSError) as error:
                 _log.warning("the watch broke", cluster=self._agent.cluster, error=str(error))
             tries += 1
             self._agent.counts.watch_failures += 1
-            if self._state.blind_since is None:
-                self._state.blind_since = asyncio.get_running_loop().time()
+            self._note_sight(blind=True)
             await asyncio.sleep(self._agent.back_off(tries))
+
+    def _note_sight(self, *, blind: bool) -> None:
+        """Since when something is not seen: an agent that is blind for long must not vouch for what it saw last."""
+        if not blind:
+            self._state.blind_since = None
+        elif self._state.blind_since is None:
+            self._state.blind_since = asyncio.get_running_loop().time()
 
     async def _take_in(self, changes: Sequence[Change]) -> None:
         """In pieces, so that a listing of a large cluster does not hold up the loop."""

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 
+import msgspec
 import pytest
 
 from adapters.kubernetes.client import ApiServer, Limits
@@ -42,6 +44,7 @@ class Seen:
         self.pods: dict[str, str] = {}
         self.begun = 0
         self.complete = 0
+        self.sights: list[bool] = []
 
     def fold(self, batch: Batch[Pod]) -> None:
         if batch.begins:
@@ -53,6 +56,8 @@ class Seen:
             else:
                 self.pods[read.metadata.name] = read.metadata.resource_version
         self.complete += batch.complete
+        if batch.sees is not None:
+            self.sights.append(batch.sees)
 
 
 async def follow(
@@ -75,6 +80,38 @@ async def follow(
 def knows(**pods: str) -> Until:
     """The listing is complete and these pods stand at these versions, and no others."""
     return lambda seen: seen.complete > 0 and seen.pods == pods
+
+
+# --- what it says of itself ----------------------------------------------------------------------------------------------
+
+
+async def test_a_watch_that_is_lost_is_told_once_and_so_is_that_it_is_back() -> None:
+    lost = (stream(*LISTED, reset=True), failure(503), failure(500), failure(503))
+    async with serving(*lost, stream(added("c", "9"), hang=True)) as fake:
+        seen = await follow(fake, knows(a="1", b="2", c="9"))
+
+    assert seen.sights == [False, True]
+
+
+async def test_a_watch_that_was_lost_is_back_with_the_listing_that_replaces_it() -> None:
+    async with serving(REFUSED, failure(503), page(["a"], "5"), stream(added("b", "6"), hang=True)) as fake:
+        seen = await follow(fake, knows(a="5", b="6"))
+
+    assert seen.sights == [False, True]
+
+
+async def test_pauses_begin_anew_once_a_server_that_was_away_answers_that_the_version_is_too_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.kubernetes.watch.random.uniform", lambda least, most: 1.0)
+    pace = msgspec.structs.replace(PACE, first_pause_seconds=0.05, most_pause_seconds=20.0)
+    away = [failure(503)] * 4
+    async with serving(stream(*LISTED, reset=True), *away, failure(410), stream(*LISTED, hang=True)) as fake:
+        began = time.monotonic()
+        seen = await follow(fake, lambda seen: seen.complete == 2, pace=pace)
+
+    assert seen.begun == 2
+    assert time.monotonic() - began < 0.05 * (1 + 2 + 4 + 8 + 16) + 1
 
 
 # --- how it goes when all is well ----------------------------------------------------------------------------------------

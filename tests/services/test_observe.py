@@ -14,7 +14,7 @@ from federation.domain.events import (
     ResyncRequested,
     ResyncStarted,
 )
-from federation.domain.member import Change, ObjectDeleted, PodChanged, PodDeleted
+from federation.domain.member import Change, ObjectDeleted, PodChanged, PodDeleted, WatchBack, WatchLost
 from federation.ports import Message
 from tests.services.agents import World, unwanted, virtually, wanted
 
@@ -402,6 +402,35 @@ async def test_an_agent_that_has_long_seen_nothing_falls_silent():
         await world.pass_time(60)
 
     assert len(world.events(ClusterObserved)) == before
+
+
+@virtually
+async def test_an_agent_that_has_long_lost_one_of_its_watches_falls_silent_until_it_is_back():
+    world, back = World(), asyncio.Event()
+    watched = world.gateway.changes
+
+    async def half_blind() -> AsyncIterator[Sequence[Change]]:
+        async for changes in watched():
+            yield changes
+            if world.events(ResyncFinished) and not back.is_set():
+                yield [WatchLost("/api/v1/nodes")]
+                await back.wait()
+                yield [WatchBack("/api/v1/nodes")]
+
+    world.gateway.changes = half_blind  # type: ignore[method-assign]
+
+    async with world.running():
+        await world.until(lambda: world.events(ResyncFinished))
+        world.cluster.cordon("n-0")
+        await world.pass_time(40)
+        before = len(world.events(ClusterObserved))
+        await world.pass_time(60)
+        meanwhile = len(world.events(ClusterObserved))
+        back.set()
+        await world.pass_time(15)
+
+    assert meanwhile == before
+    assert len(world.events(ClusterObserved)) > meanwhile
 
 
 # --- 3.1: what only the server may say -------------------------------------------------------------------------------
