@@ -15,7 +15,7 @@ from tests.simulation import sabotage
 
 HERE = Path(__file__).parent
 FAST = 20
-MANY = int(os.environ.get("FEDERATION_TEST_SEEDS", "100"))
+MANY = int(os.environ.get("FEDERATION_TEST_SEEDS", "30"))
 WORKERS = 2
 NET: dict[Callable[[], None], str] = {
     sabotage.offsets_without_compare_and_set: "stale",
