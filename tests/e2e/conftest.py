@@ -31,7 +31,7 @@ async def system(whole_system: System) -> AsyncIterator[System]:
     for workload in left:
         await hub.delete(workload)
     for workload in left:
-        await hub.gone(workload)
+        await hub.gone(workload, 60)
     await hub.until("/v1/pool", lambda pool: pool["usable"] == len(CLUSTERS))
     pool = await hub.get("/v1/pool")
     assert {name: amounts["held"] for name, amounts in pool["resources"].items() if amounts["held"] != "0"} == {}

@@ -16,29 +16,36 @@ Json = Any
 pytestmark = pytest.mark.timeout(90, func_only=True)
 
 
-async def test_a_second_agent_stands_by_and_takes_over_when_the_first_is_killed(system: System):
-    second = system.run("second", "agent", system.agent_settings("east"))
-    await second.logs("stands by")
+async def test_second_agents_stand_by_and_take_over_from_one_that_is_killed_and_one_that_is_frozen(system: System):
+    killed, frozen = system.programs["agent-east"], system.programs["agent-west"]
+    after_killed = system.run("second-east", "agent", system.agent_settings("east"))
+    after_frozen = system.run("second-west", "agent", system.agent_settings("west"))
+    await asyncio.gather(after_killed.logs("stands by"), after_frozen.logs("stands by"))
     workload = await system.hub.place(deployment("guarded", 6), team=TEAM)
     before = await system.hub.runs(workload, 6)
     there = {pod.uid for pod in await pods(system, "guarded")}
 
-    first = system.programs["agent-east"]
-    first.kill()
-    await system.hub.patch(f"/v1/workloads/{workload}", {"replicas": 12})
+    killed.kill()
+    frozen.process.pause()
+    try:
+        await system.hub.patch(f"/v1/workloads/{workload}", {"replicas": 12})
+        await asyncio.gather(after_killed.logs("term begins"), after_frozen.logs("term begins"))
+    finally:
+        frozen.process.resume()
     after = await system.hub.runs(workload, 12, LEASE_SECONDS + 30)
+    await frozen.logs("stands by")
     found = await pods(system, "guarded")
 
     assert there <= {pod.uid for pod in found}, "a pod was lost or restarted"
-    assert second.log().count("term begins") == 1
-    assert by_cluster(after)["east"] > by_cluster(before)["east"]
+    assert all(by_cluster(after)[name] > by_cluster(before)[name] for name in ("east", "west"))
     assert per_cluster(found) == by_cluster(after)
 
-    # As it was: the first stands by, and leads again as soon as the second goes in good order.
-    first.start()
-    await first.logs("stands by")
-    await asyncio.to_thread(system.end, "second")
-    await first.logs("term begins", 2)
+    # As it was: the first ones stand by, and lead again as soon as the second ones go in good order.
+    terms = killed.log().count("term begins")
+    killed.start()
+    await killed.logs("stands by")
+    await asyncio.gather(*(asyncio.to_thread(system.end, f"second-{name}") for name in ("east", "west")))
+    await asyncio.gather(killed.logs("term begins", terms + 1), frozen.logs("term begins", 2))
     await system.hub.patch(f"/v1/workloads/{workload}", {"replicas": 6})
     await system.hub.runs(workload, 6)
     await system.check()
