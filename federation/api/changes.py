@@ -10,7 +10,7 @@ from federation.domain.placement import Placement
 from federation.domain.workload import Workload, WorkloadPhase
 from federation.ports import Clock, Reader, Store
 from federation.services.queries import moment
-from federation.services.views import cluster_news, placement_view, workload_view
+from federation.services.showing import cluster_news, placement_view, workload_view
 
 _LOOK: Final = 200
 _MOST_KNOWN: Final = 50_000

@@ -5,7 +5,7 @@ from aiohttp import web
 from federation.api.calls import Call, decision_id, json_response, workload_key
 from federation.api.schemas import DecisionList, ReplayAnswer
 from federation.services import queries
-from federation.services.views import explanation_view
+from federation.services.showing import explanation_view
 
 
 async def get_explanation(call: Call) -> web.Response:

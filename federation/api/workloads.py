@@ -29,7 +29,7 @@ from federation.domain.workload import Workload, WorkloadPhase, WorkloadSpec
 from federation.ports import WorkloadQuery
 from federation.services import queries
 from federation.services.callers import Forbidden
-from federation.services.views import verdict_views, workload_view
+from federation.services.showing import verdict_views, workload_view
 from federation.services.workloads import Created, Once, Target, body_hash, change, create, delete, renew
 
 DEFAULT_TEAM: Final = "default"

@@ -10,21 +10,23 @@ from federation.domain.placement import Placement
 from federation.domain.records import Decision, Explanation
 from federation.domain.workload import Workload
 from federation.ports import Clock, Reader, Store, WorkloadQuery
-from federation.services.views import (
+from federation.services.showing import (
     Census,
-    ClusterView,
-    DecisionView,
-    ExplanationView,
     Moment,
-    NodeView,
-    ParkedView,
-    PoolView,
     cluster_view,
     decision_view,
     explanation_view,
     node_view,
     parked_view,
     pool_view,
+)
+from federation.services.views import (
+    ClusterView,
+    DecisionView,
+    ExplanationView,
+    NodeView,
+    ParkedView,
+    PoolView,
 )
 
 _BEFORE_ALL: Final = -1

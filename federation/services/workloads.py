@@ -13,7 +13,7 @@ from federation.domain.records import Idempotent
 from federation.domain.workload import Workload, WorkloadKind, WorkloadPhase, WorkloadSpec, WorkloadStep
 from federation.ports import Transaction
 from federation.services.callers import Act, Caller, KeyReused, Ports, PreconditionFailed, audited
-from federation.services.views import workload_view
+from federation.services.showing import workload_view
 
 LEASE_MS: Final = 10 * 60 * 1000
 KEY_LIFE_MS: Final = 24 * 60 * 60 * 1000

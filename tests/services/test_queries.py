@@ -11,7 +11,7 @@ from federation.domain.placement import Ask, AskKind, Placement, Seen
 from federation.domain.records import Decision, Explanation, Parked, Verdict
 from federation.domain.workload import Component, Workload, WorkloadKind, WorkloadPhase, WorkloadSpec
 from federation.services.queries import find_decision
-from federation.services.views import (
+from federation.services.showing import (
     Census,
     Moment,
     cluster_view,
