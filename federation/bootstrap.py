@@ -26,7 +26,7 @@ from federation.api.parts import ApiParts, ApiSettings, AuthSettings, Foreseen, 
 from federation.api.probes import make_probes_app
 from federation.api.server import Runner
 from federation.config import Settings
-from federation.domain.cloudevents import PARKED_NAME
+from federation.domain.cloudevents import EVENTS_TOPIC, PARKED_NAME
 from federation.domain.errors import Invalid, Unavailable
 from federation.domain.records import Decision, Explanation
 from federation.domain.workload import WorkloadSpec
@@ -260,7 +260,7 @@ def agent_loop(settings: Settings, cluster: str, gateway: ClusterGateway, log: E
         settings=AgentSettings(
             heartbeat_seconds=settings.heartbeat_seconds,
             labels=labels,
-            events_topic=settings.events_topic or "federation.events",
+            events_topic=settings.events_topic or EVENTS_TOPIC,
             kinds=frozenset(settings.allowed_kinds.split(",")),
             **lease,  # type: ignore[arg-type]
         ),

@@ -146,12 +146,7 @@ class DecideVerbs(IngestVerbs):
         return {workload.id: workload for workload in map(codec.workload_from, (row.doc for row in rows))}
 
     async def placements_of(self, ids: Sequence[str]) -> dict[str, list[Placement]]:
-        query = "SELECT p.doc FROM keys k JOIN placements p ON p.workload = k.a WHERE p.released = 0 ORDER BY p.id"
-        rows = await select_by_keys(self.connection, query, sorted(set(ids)))
-        grouped: dict[str, list[Placement]] = {workload: [] for workload in ids}
-        for placement in map(codec.placement_from, (row.doc for row in rows)):
-            grouped[placement.workload].append(placement)
-        return grouped
+        return await SqlReader(self.connection).placements_of(ids)
 
     async def save_workloads(self, changed: Sequence[Workload]) -> None:
         await upsert(self.connection, workloads, [codec.workload_row(workload) for workload in changed])

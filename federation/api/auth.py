@@ -13,7 +13,6 @@ from federation.api.keys import Keys
 from federation.api.parts import AuthSettings
 from federation.api.problems import Unauthorized
 from federation.domain.cloudevents import is_label
-from federation.domain.errors import Invalid
 from federation.services.callers import Caller, Forbidden, Role
 
 LOCAL: Final = Caller(who="local", role=Role.OPERATOR)
@@ -135,9 +134,3 @@ def _is_loopback(remote: str | None) -> bool:
         return remote is not None and ip_address(remote.partition("%")[0]).is_loopback
     except ValueError:
         return False
-
-
-def check_settings(settings: AuthSettings) -> None:
-    """Refuse settings under which a token could come from anyone."""
-    if not (settings.issuer and settings.audience and settings.jwks):
-        raise Invalid("authentication needs an issuer, an audience and a key set")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final, TypeVar
 
+from federation.domain.cloudevents import EVENTS_TOPIC
 from federation.domain.errors import Unavailable
 from federation.domain.events import ActionFinished, Shortage, Taint
 from federation.domain.inventory import Inventory
@@ -32,7 +33,7 @@ class AgentSettings:
     kind: str = "ordinary"
     labels: dict[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
-    events_topic: str = "federation.events"
+    events_topic: str = EVENTS_TOPIC
     kinds: frozenset[str] = DEFAULT_KINDS
     namespaces: frozenset[str] | None = None
     lease_seconds: float = 15.0

@@ -2,11 +2,11 @@
 
 from typing import Final
 
+from federation.domain.cloudevents import PARKED_TOPIC
 from federation.domain.records import Parked
 from federation.domain.workload import WorkloadStep
 from federation.ports import Clock, EventLog, RawMessage, Store
 
-PARKED_TOPIC: Final = "federation.events.parked"
 RETENTION_MS: Final = 7 * 24 * 60 * 60 * 1000
 BATCH: Final = 500
 
