@@ -2,15 +2,15 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 
-from federation.domain.errors import Unavailable
 from federation.ports import Clock, EventLog, Store
 from federation.services.upkeep import BATCH, expire_leases, prune, tell_parked
-from federation.workers.scheduler import give_up, leads
-from federation.workers.supervisor import Health, back_off, pause
+from federation.workers.leading import give_up, leads
+from federation.workers.supervisor import Health, pause, take_turns
 
 LEASE: Final = "clock"
 PERIOD_SECONDS: Final = 2.0
@@ -31,23 +31,17 @@ class ClockLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until *stop*."""
-        failures = 0
         try:
-            while not stop.is_set():
-                try:
-                    await self._turn()
-                    failures = 0
-                    self.health.well("clock")
-                except Unavailable as error:
-                    failures += 1
-                    self.health.ill("clock", str(error))
-                await pause(stop, back_off(failures) if failures else PERIOD_SECONDS)
+            await take_turns("clock", partial(self._turn, stop), stop, self.health)
         finally:
             await asyncio.shield(give_up(self.store, LEASE, self.holder))
 
-    async def _turn(self) -> None:
-        if not await leads(self.store, self.clock, LEASE, self.holder):
-            return
+    async def _turn(self, stop: asyncio.Event) -> None:
+        if await leads(self.store, self.clock, LEASE, self.holder):
+            await self._look()
+        await pause(stop, PERIOD_SECONDS)
+
+    async def _look(self) -> None:
         for name in await expire_leases(self.store, self.clock):
             _log.info("workload's lease ran out", name=name)
         await tell_parked(self.store, self.log, self.clock)

@@ -2,21 +2,18 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-import structlog
-
-from federation.domain.errors import Unavailable
 from federation.ports import Clock, EventLog, Ids, Store
 from federation.services.dispatch import ask_for_resyncs, dispatch, repeat
 from federation.services.metrics import ORDERS
-from federation.workers.scheduler import give_up, leads
-from federation.workers.supervisor import Health, back_off, pause
+from federation.workers.leading import give_up, leads
+from federation.workers.supervisor import Health, first_of, pause, take_turns
 
 LEASE: Final = "dispatcher"
 IDLE_SECONDS: Final = 1.0
 REPEAT_EVERY_SECONDS: Final = 2.0
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -33,18 +30,8 @@ class DispatcherLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until *stop*."""
-        failures = 0
         try:
-            while not stop.is_set():
-                try:
-                    await self._turn(stop)
-                    failures = 0
-                    self.health.well("dispatcher")
-                except Unavailable as error:
-                    failures += 1
-                    self.health.ill("dispatcher", str(error))
-                    _log.warning("dispatch waits", error=str(error), failures=failures)
-                    await pause(stop, back_off(failures))
+            await take_turns("dispatcher", partial(self._turn, stop), stop, self.health)
         finally:
             await asyncio.shield(give_up(self.store, LEASE, self.holder))
 
@@ -60,13 +47,4 @@ class DispatcherLoop:
             await ask_for_resyncs(self.store, self.clock)
             ORDERS.labels("repeated").inc(await repeat(self.store, self.log, self.clock, self.ids))
         if not sent:
-            await self._wait(stop)
-
-    async def _wait(self, stop: asyncio.Event) -> None:
-        waits = [
-            asyncio.ensure_future(self.store.changed("outbox", IDLE_SECONDS, self.holder)),
-            asyncio.ensure_future(stop.wait()),
-        ]
-        _, pending = await asyncio.wait(waits, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        for wait in pending:
-            wait.cancel()
+            await first_of(IDLE_SECONDS, self.store.changed("outbox", IDLE_SECONDS, self.holder), stop.wait())

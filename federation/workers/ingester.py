@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Final
 
 import structlog
 
+from federation.domain.cloudevents import EVENTS_TOPIC
 from federation.domain.errors import StaleOffset, Unavailable
 from federation.ports import Batch, Clock, Consumer, EventLog, Record, Store
 from federation.services.ingest import Report, forget_history, ingest
 from federation.services.metrics import EVENTS, INGEST_LAG
-from federation.workers.supervisor import Health, back_off, pause
+from federation.workers.supervisor import Health, take_turns
 
-TOPICS: Final = ("federation.events", "federation.events.*")
+TOPICS: Final = (EVENTS_TOPIC, f"{EVENTS_TOPIC}.*")
 GROUP: Final = "federation-hub"
 BATCH: Final = 2_000
 WAIT_SECONDS: Final = 0.5
@@ -36,19 +38,9 @@ class Ingester:
     async def run(self, stop: asyncio.Event) -> None:
         """Until *stop*; what is folded is committed before it ends."""
         consumer = await self.log.consume(GROUP, TOPICS, self.read_positions)
-        failures = 0
+        turn, start_over = partial(self.turn, consumer), partial(self._start_over, consumer)
         try:
-            while not stop.is_set():
-                try:
-                    await self.turn(consumer)
-                    failures = 0
-                    self.health.well("ingester")
-                except Unavailable as error:
-                    failures += 1
-                    self.health.ill("ingester", str(error))
-                    _log.warning("ingest waits", error=str(error), failures=failures)
-                    await self._start_over(consumer)
-                    await pause(stop, back_off(failures))
+            await take_turns("ingester", turn, stop, self.health, start_over)
         finally:
             await asyncio.shield(consumer.close())
 

@@ -2,18 +2,17 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 
-from federation.domain.errors import Unavailable
-from federation.ports import Clock, Store
 from federation.services.metrics import CONFLICTS, CYCLE, DECISIONS, HELD, VIEW_AGE
 from federation.services.scheduling import Scheduler, Tools, run_cycle
-from federation.workers.supervisor import Health, back_off, pause
+from federation.workers.leading import LEASE_SECONDS, give_up, leads
+from federation.workers.supervisor import Health, first_of, pause, take_turns
 
 LEASE: Final = "scheduler"
-LEASE_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 1.0
 VIEW_EVERY_SECONDS: Final = 0.2
 _log = structlog.get_logger(__name__)
@@ -31,17 +30,8 @@ class SchedulerLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until *stop*; the lease is given up at the end, so that another leads at once."""
-        failures = 0
         try:
-            while not stop.is_set():
-                try:
-                    await self._turn(stop)
-                    failures = 0
-                    self.health.well("scheduler")
-                except Unavailable as error:
-                    failures += 1
-                    self.health.ill("scheduler", str(error))
-                    await pause(stop, back_off(failures))
+            await take_turns("scheduler", partial(self._turn, stop), stop, self.health)
         finally:
             await asyncio.shield(give_up(self.tools.store, LEASE, self.holder))
 
@@ -71,31 +61,10 @@ class SchedulerLoop:
 
     async def _wait(self, stop: asyncio.Event) -> None:
         """Until something is queued, or for a short while: then the view is looked at."""
-        waits = [
-            asyncio.ensure_future(self.tools.store.changed("queue", IDLE_SECONDS, self.holder)),
-            asyncio.ensure_future(stop.wait()),
-            asyncio.ensure_future(self._view_changed()),
-        ]
-        _, pending = await asyncio.wait(waits, timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        for wait in pending:
-            wait.cancel()
+        queued = self.tools.store.changed("queue", IDLE_SECONDS, self.holder)
+        await first_of(IDLE_SECONDS, queued, stop.wait(), self._view_changed())
 
     async def _view_changed(self) -> None:
         """News of the view come with every batch of events: they wake a cycle at most so often."""
         await asyncio.sleep(VIEW_EVERY_SECONDS)
         await self.tools.store.changed("view", IDLE_SECONDS, self.holder)
-
-
-async def leads(store: Store, clock: Clock, lease: str, holder: str) -> bool:
-    """Take or renew a lease of the hub's own loops."""
-    async with store.transaction() as transaction:
-        return await transaction.take_lease(lease, holder, clock.now_ms(), LEASE_SECONDS)
-
-
-async def give_up(store: Store, lease: str, holder: str) -> None:
-    """Let another take the lease at once; when the store cannot be reached it runs out by itself."""
-    try:
-        async with store.transaction() as transaction:
-            await transaction.drop_lease(lease, holder)
-    except Unavailable as error:
-        _log.info("lease runs out by itself", lease=lease, error=str(error))

@@ -12,6 +12,7 @@ from federation.domain.errors import Unavailable
 from federation.services.metrics import FAILURES, LOOP_LAG
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
+Turn = Callable[[], Awaitable[None]]
 LONGEST_BACK_OFF_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 60.0
 _log = structlog.get_logger(__name__)
@@ -66,6 +67,36 @@ def _tell(worker: str, failures: int, error: Exception) -> None:
         _log.warning("loop waits", worker=worker, failures=failures, error=str(error))
     else:
         _log.error("loop failed", worker=worker, failures=failures, exc_info=error)
+
+
+async def take_turns(
+    worker: str, turn: Turn, stop: asyncio.Event, health: Health, begin_anew: Turn | None = None
+) -> None:
+    """Take one *turn* after the other until *stop*; while a part that they need is away, wait and say so.
+
+    *begin_anew* puts right, after a turn that was broken off, what it has left half done.
+    """
+    failures = 0
+    while not stop.is_set():
+        try:
+            await turn()
+            failures = 0
+            health.well(worker)
+        except Unavailable as error:
+            failures += 1
+            health.ill(worker, str(error))
+            _tell(worker, failures, error)
+            if begin_anew is not None:
+                await begin_anew()
+            await pause(stop, back_off(failures))
+
+
+async def first_of(seconds: float, *waits: Awaitable[object]) -> None:
+    """Until one of *waits* is over, or *seconds* are; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    _, pending = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in pending:
+        wait.cancel()
 
 
 def back_off(failures: int) -> float:
